@@ -1,0 +1,61 @@
+"""What every verb shares: the error line without a traceback, the log format, the progress bar."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Call `main(sys.argv[1:])` and exit with what it gives; bad input ends in one line, not in a traceback.
+
+    ValueError and OSError are what verbs raise for bad data and paths; anything else is a fault of ours and keeps
+    its traceback.  NEST_TRACEBACK=1 keeps all of them.
+    """
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=DATE_FORMAT, stream=sys.stderr)
+    try:
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, OSError) as error:
+        if os.environ.get("NEST_TRACEBACK"):
+            raise
+        verb = (main.__module__ if main.__module__ != "__main__" else _verb_name()).removeprefix("nest_ssl.bin.")
+        print(f"{verb}: error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    raise SystemExit(status or 0)
+
+
+def progress_bar(total: float | None, unit: str, description: str = "", initial: float = 0) -> tqdm:
+    """A tqdm bar on the terminal, or a silent one: bars never reach a log file.
+
+    Under a recipe the terminal is the file descriptor named by NEST_PROGRESS_FD (standard output and error are the
+    stage's log there); otherwise standard error, if that is a terminal.
+    """
+    stream, silent = _terminal()
+    options: dict[str, Any] = {"file": stream, "disable": silent, "dynamic_ncols": True, "leave": False}
+    return tqdm(total=total, unit=unit, desc=description, initial=initial, smoothing=0.05, **options)
+
+
+def _terminal() -> tuple[Any, bool]:
+    named = os.environ.get("NEST_PROGRESS_FD", "")
+    if named.isdigit():
+        try:
+            return os.fdopen(os.dup(int(named)), "w", buffering=1), False
+        except OSError:
+            return sys.stderr, True
+    return sys.stderr, not sys.stderr.isatty()
+
+
+def _verb_name() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else os.path.basename(sys.argv[0])

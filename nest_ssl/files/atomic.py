@@ -1,0 +1,96 @@
+"""Files and directories that are complete or absent: written under a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
+
+    On any exception the temporary file is removed and an older `path` is left as it was.  The name keeps the
+    suffix of `path`, for writers that choose a format by it.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
+    """Give an empty temporary directory beside `path`; on success its files are synced and it is renamed to `path`.
+
+    An existing `path` is replaced: it is moved aside first and removed last, so that a crash leaves the old
+    directory, the new one, or (for an instant) the old one under its `.old` name, never a half-written one.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync_file(file)
+        sync_directory(temporary)
+        if path.exists():
+            aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            os.replace(path, aside)
+            os.replace(temporary, path)
+            shutil.rmtree(aside)
+        else:
+            os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(path.parent)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> int:
+    """Remove what killed writers left in `folder` (names as `_temporary` makes them); gives how many there were.
+
+    Only for a folder that no other process writes at the moment.
+    """
+    count = 0
+    for leftover in [*Path(folder).glob(".*.tmp*"), *Path(folder).glob(".*.old")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+        count += 1
+    return count
+
+
+def sync_file(path: Path) -> None:
+    """Flush the content of a closed file to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory's entries, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
