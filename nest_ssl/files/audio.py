@@ -1,0 +1,154 @@
+"""Audio files: partial reads with resampling, atomic writes, header facts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from nest_ssl.files.atomic import replaced
+
+# Formats whose header states the number of frames exactly; the others estimate it, a short read proves nothing.
+EXACT_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU")
+
+Channel = int | Sequence[int] | str | None
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says; `num_frames` counts samples per channel."""
+
+    sample_rate: int
+    num_frames: int
+    channels: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.num_frames / self.sample_rate
+
+
+def audio_info(path: str | os.PathLike) -> AudioInfo:
+    """Read the header of an audio file; ValueError or FileNotFoundError name the file."""
+    with _opened(path) as file:
+        return AudioInfo(file.samplerate, file.frames, file.channels)
+
+
+def read_audio(
+    path: str | os.PathLike,
+    sample_rate: int | None = None,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    channel: Channel = None,
+) -> tuple[np.ndarray, int]:
+    """Read one channel of an audio file, or a part of it, and resample it where `sample_rate` differs.
+
+    Skips int(offset_s * rate) samples and reads int(duration_s * rate) of them, rate being the file's: all that
+    follow if `duration_s` is None or not positive, fewer if the file ends before.  `channel` is an index, a list
+    of indices or "average" (both are averaged to one channel); None wants a file of one channel.
+
+    Gives (samples, rate): float32 (T,) in [-1, 1], and `sample_rate` or the file's own.  Resampling is soxr's HQ,
+    T = ceil(samples * sample_rate / rate), as librosa's "soxr_hq".  Raises FileNotFoundError for a missing file
+    and ValueError naming the file if it is unreadable, damaged, cut off or empty, or has several channels and
+    `channel` is None.
+    """
+    with _opened(path) as file:
+        rate = file.samplerate
+        start = int((offset_s or 0.0) * rate)
+        if start and start >= file.frames:
+            raise ValueError(
+                f"{path}: offset {offset_s} s is behind the end of the file ({file.frames / rate:.3f} s)"
+            )
+        wanted = int(duration_s * rate) if duration_s is not None and duration_s > 0 else -1
+        try:
+            if start:
+                file.seek(start)
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+            raise ValueError(f"{path}: the audio is damaged: {_reason(error)}") from error
+        present = file.frames - start
+        expected = present if wanted < 0 else min(wanted, present)
+        if len(samples) < expected and file.format in EXACT_FORMATS:
+            raise ValueError(
+                f"{path}: the audio is damaged: its header promises {expected} samples from {offset_s or 0.0} s "
+                f"on, only {len(samples)} can be decoded; fetch or convert the file again"
+            )
+    if len(samples) == 0:
+        raise ValueError(f"{path}: no audio samples (offset {offset_s or 0.0} s, duration {duration_s} s)")
+    mono = _select(samples, channel, path)
+    if sample_rate is None or sample_rate == rate:
+        return mono, rate
+    return resample(mono, rate, sample_rate), sample_rate
+
+
+def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Resample float32 (T,) by soxr HQ to ceil(T * new_rate / rate) samples, as librosa's "soxr_hq" does."""
+    length = ceil(len(samples) * (float(new_rate) / rate))
+    changed = soxr.resample(samples, rate, new_rate, quality="HQ")[:length]
+    if len(changed) < length:
+        changed = np.pad(changed, (0, length - len(changed)))
+    return changed.astype(np.float32, copy=False)
+
+
+def write_audio(path: str | os.PathLike, samples: np.ndarray, sample_rate: int) -> None:
+    """Write int16 or float (T,) samples as 16-bit PCM FLAC or WAV, by the suffix of `path`; atomic.
+
+    Floats in [-1, 1) are scaled by 32768, rounded and clipped.  Raises ValueError for other shapes, other
+    suffixes and values that are not finite.
+    """
+    path = Path(path)
+    container = {".flac": "FLAC", ".wav": "WAV"}.get(path.suffix.lower())
+    if container is None:
+        raise ValueError(
+            f"{path}: audio is written as .flac or .wav, not as {path.suffix or 'a file without suffix'}"
+        )
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise ValueError(f"{path}: samples must have the shape (T,), not {samples.shape}")
+    if samples.dtype != np.int16:
+        if not np.issubdtype(samples.dtype, np.floating):
+            raise ValueError(f"{path}: samples must be int16 or float, not {samples.dtype}")
+        if not np.isfinite(samples).all():
+            raise ValueError(f"{path}: samples hold values that are not finite")
+        samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    with replaced(path) as temporary:
+        soundfile.write(temporary, samples, sample_rate, subtype="PCM_16", format=container)
+
+
+def _opened(path: str | os.PathLike) -> soundfile.SoundFile:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"audio file {path} does not exist")
+    try:
+        return soundfile.SoundFile(os.fspath(path))
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise ValueError(f"{path}: not readable as audio: {_reason(error)}") from error
+
+
+def _select(samples: np.ndarray, channel: Channel, path: str | os.PathLike) -> np.ndarray:
+    """Give (T,) from (T, channels)."""
+    channels = samples.shape[1]
+    if channel is None:
+        if channels > 1:
+            raise ValueError(
+                f"{path}: the file has {channels} channels; "
+                f"set channel_selector to a channel number or to 'average'"
+            )
+        return samples[:, 0]
+    if channel == "average":
+        return samples.mean(axis=1)
+    wanted = [channel] if isinstance(channel, int) else list(channel)
+    if not wanted or not all(isinstance(c, int) and 0 <= c < channels for c in wanted):
+        raise ValueError(f"{path}: channel_selector {channel!r} does not fit a file of {channels} channel(s)")
+    return samples[:, wanted[0]] if len(wanted) == 1 else samples[:, wanted].mean(axis=1)
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile said, without the path and the prefix that it repeats."""
+    text = getattr(error, "error_string", None) or str(error)
+    return str(text).removeprefix("Error : ").strip() or type(error).__name__
