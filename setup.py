@@ -1,0 +1,48 @@
+"""Package metadata. CORE and EXTRAS are literals: utils/requirements.py reads them without running this."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# Exact versions are in constraints.txt; a lower bound here only says what the code is known to need.
+CORE = [
+    "torch>=2.13",
+    "numpy>=2.0",
+    "scipy",  # telephone band filters
+    "soundfile",  # FLAC and wav, partial reads
+    "soxr",  # resampling between 8 and 16 kHz
+    "av",  # telephone codecs that soundfile lacks: G.722, AMR, G.729, Opus
+    "omegaconf>=2.3",  # interpolation, ??? and struct mode of NeMo's YAML files
+    "PyYAML",
+    "safetensors",
+    "tensorboard",
+    "tqdm",
+]
+EXTRAS = {
+    "llm": ["transformers", "peft", "accelerate", "tokenizers", "sentencepiece", "torchaudio"],
+    "dev": ["pytest", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+}
+
+
+def package_version() -> str:
+    """`__version__` of nest_ssl, read as text: importing the package would need its dependencies."""
+    text = (HERE / "nest_ssl" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE)
+    if match is None:
+        raise ValueError('nest_ssl/__init__.py has no line __version__ = "..."')
+    return match.group(1)
+
+
+setup(
+    name="nest_ssl",
+    version=package_version(),
+    description="NEST pre-training and Fun-ASR-Nano fine-tuning for telephone speech, as shell recipes",
+    license="Apache-2.0",
+    packages=find_packages(include=["nest_ssl", "nest_ssl.*"]),
+    python_requires=">=3.11,<3.14",
+    install_requires=CORE,
+    extras_require=EXTRAS,
+)

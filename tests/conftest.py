@@ -1,0 +1,26 @@
+"""What every test shares."""
+
+import os
+from pathlib import Path
+
+# Before torch is imported by any test: two test processes with a thread per core each would fight.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """Root of the checkout under test."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Folder of the reference tensors made with NeMo and FunASR; skips where there is none."""
+    folder = Path(os.environ.get("NEST_GOLDENS") or CHECKOUT.parent / "shared" / "goldens")
+    if not folder.is_dir():
+        pytest.skip(f"no reference tensors at {folder}; NEST_GOLDENS names their folder")
+    return folder
