@@ -14,7 +14,8 @@ import soxr
 
 from nest_ssl.files.atomic import replaced
 
-# Formats whose header states the number of frames exactly; the others estimate it, a short read proves nothing.
+# Formats whose header states the number of frames exactly; the others estimate it, a short read proves
+# nothing.
 EXACT_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU")
 
 Channel = int | Sequence[int] | str | None
@@ -49,14 +50,15 @@ def read_audio(
 ) -> tuple[np.ndarray, int]:
     """Read one channel of an audio file, or a part of it, and resample it where `sample_rate` differs.
 
-    Skips int(offset_s * rate) samples and reads int(duration_s * rate) of them, rate being the file's: all that
-    follow if `duration_s` is None or not positive, fewer if the file ends before.  `channel` is an index, a list
-    of indices or "average" (both are averaged to one channel); None wants a file of one channel.
+    Skips int(offset_s * rate) samples and reads int(duration_s * rate) of them, rate being the file's: all
+    that follow if `duration_s` is None or not positive, fewer if the file ends before.  `channel` is an
+    index, a list of indices or "average" (both are averaged to one channel); None wants a file of one
+    channel.
 
-    Gives (samples, rate): float32 (T,) in [-1, 1], and `sample_rate` or the file's own.  Resampling is soxr's HQ,
-    T = ceil(samples * sample_rate / rate), as librosa's "soxr_hq".  Raises FileNotFoundError for a missing file
-    and ValueError naming the file if it is unreadable, damaged, cut off or empty, or has several channels and
-    `channel` is None.
+    Gives (samples, rate): float32 (T,) in [-1, 1], and `sample_rate` or the file's own.  Resampling is
+    soxr's HQ, T = ceil(samples * sample_rate / rate), as librosa's "soxr_hq".  Raises FileNotFoundError for
+    a missing file and ValueError naming the file if it is unreadable, damaged, cut off or empty, or has
+    several channels and `channel` is None.
     """
     with _opened(path) as file:
         rate = file.samplerate
@@ -76,8 +78,8 @@ def read_audio(
         expected = present if wanted < 0 else min(wanted, present)
         if len(samples) < expected and file.format in EXACT_FORMATS:
             raise ValueError(
-                f"{path}: the audio is damaged: its header promises {expected} samples from {offset_s or 0.0} s "
-                f"on, only {len(samples)} can be decoded; fetch or convert the file again"
+                f"{path}: the audio is damaged: {expected} samples follow from {offset_s or 0.0} s on, "
+                f"only {len(samples)} can be decoded; fetch or convert the file again"
             )
     if len(samples) == 0:
         raise ValueError(f"{path}: no audio samples (offset {offset_s or 0.0} s, duration {duration_s} s)")
