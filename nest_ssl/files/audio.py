@@ -144,7 +144,7 @@ def _select(samples: np.ndarray, channel: Channel, path: str | os.PathLike) -> n
         return samples[:, 0]
     if channel == "average":
         return samples.mean(axis=1)
-    wanted = [channel] if isinstance(channel, int) else list(channel)
+    wanted: list = [channel] if isinstance(channel, int | str) else list(channel)
     if not wanted or not all(isinstance(c, int) and 0 <= c < channels for c in wanted):
         raise ValueError(f"{path}: channel_selector {channel!r} does not fit a file of {channels} channel(s)")
     return samples[:, wanted[0]] if len(wanted) == 1 else samples[:, wanted].mean(axis=1)

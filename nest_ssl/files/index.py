@@ -232,7 +232,7 @@ def _save(path: Path, stamp: dict[str, Any], table: _Table) -> _Table | None:
     arrays = [np.ascontiguousarray(a) for a in (table.offsets, table.durations, table.rows_after_blanks)]
     checksum = 0
     for values in arrays:
-        checksum = zlib.crc32(values.view(np.uint8), checksum)
+        checksum = zlib.crc32(values.data, checksum)
     header = {
         "what": "nest_ssl manifest index",
         "version": VERSION,
@@ -247,7 +247,7 @@ def _save(path: Path, stamp: dict[str, Any], table: _Table) -> _Table | None:
         with replaced(path) as temporary, open(temporary, "wb") as file:
             file.write(json.dumps(header).encode().ljust(HEADER_BYTES - 1) + b"\n")
             for values in arrays:
-                file.write(values.view(np.uint8))
+                file.write(values.data)
     except OSError as error:
         log.warning(
             "index %s cannot be written (%s): kept in memory and built again by the next process",
