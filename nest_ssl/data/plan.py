@@ -142,14 +142,18 @@ class BatchPlan:
 
     def padding_share(self, plan: EpochPlan) -> float:
         """Share of a padded epoch (all ranks) that is padding, 0..1."""
+        audio_s, padded_s = self.seconds(plan)
+        return 1.0 - audio_s / float(padded_s.sum())
+
+    def seconds(self, plan: EpochPlan) -> tuple[float, np.ndarray]:
+        """Give the seconds of audio in an epoch of all ranks, and (batches,) padded seconds per batch."""
         longest = np.zeros(len(plan.bounds) - 1)
         audio_s = 0.0
         for start, stop, first, last in _chunks_of_batches(plan.bounds):
             durations = self.durations[plan.order[start:stop]].astype(np.float64)
             audio_s += float(durations.sum())
             longest[first:last] = np.maximum.reduceat(durations, plan.bounds[first:last] - start)
-        padded_s = float((longest * np.diff(plan.bounds)).sum())
-        return 1.0 - audio_s / padded_s
+        return audio_s, longest * np.diff(plan.bounds)
 
     def count_over_long(self) -> int:
         """Number of utterances longer than `batch_duration`, each of them a batch of its own."""

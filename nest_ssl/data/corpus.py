@@ -1,0 +1,193 @@
+"""Utterances of one or several manifests that pass the duration filters; only numbers stay in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nest_ssl.files.audio import audio_info
+from nest_ssl.files.index import ManifestIndex
+
+HEADERS_PER_LOG_LINE = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One row of a manifest.
+
+    number: position among all rows of all manifests, dropped ones included, as NeMo's `id`; utterance_id:
+    the row's own id, or its audio_filepath and offset: it names the random stream, so it does not change
+    when data move; duration_s, offset_s: None where the row states none; place: "manifest:line".
+    """
+
+    number: int
+    utterance_id: str
+    audio_path: Path
+    duration_s: float | None
+    offset_s: float | None
+    place: str
+
+
+class Corpus:
+    """The utterances of `manifest_filepath`, in manifest order, whose stated duration is within the limits.
+
+    manifest_filepath: a path, several separated by commas, or a list of paths.  Rows without a duration are
+    never dropped.  len(corpus); corpus[i] reads and parses one row; `stated_durations`: (N,) float32
+    seconds, NaN = not stated; `num_rows`: rows before filtering; `dropped`: reason -> rows. Raises
+    ValueError for an empty manifest, a row without audio, and if every row is dropped.
+    """
+
+    def __init__(
+        self,
+        manifest_filepath: str | Path | Sequence[str | Path],
+        min_duration: float | None = None,
+        max_duration: float | None = None,
+        name: str = "manifest_filepath",
+    ) -> None:
+        self.manifests = manifest_paths(manifest_filepath, name)
+        self.indexes = [ManifestIndex.open(path) for path in self.manifests]
+        self._starts = np.cumsum([0] + [index.num_rows for index in self.indexes])
+        self.num_rows = int(self._starts[-1])
+        for index in self.indexes:
+            if index.num_rows == 0:
+                raise ValueError(f"{name}: the manifest {index.path} is empty")
+            if index.line_without_audio:
+                raise ValueError(f"{index.path}:{index.line_without_audio}: the row has no audio_filepath")
+        stated = self.indexes[0].durations
+        if len(self.indexes) > 1:
+            stated = np.concatenate([index.durations for index in self.indexes])
+        # Compared as float32, or a limit of 0.7 would drop a duration of 0.7; comparisons with NaN are False.
+        short = stated < np.float32(-np.inf if min_duration is None else min_duration)
+        long = stated > np.float32(np.inf if max_duration is None else max_duration)
+        self.dropped = {
+            reason: int(count)
+            for reason, count in (
+                (f"shorter than min_duration {min_duration}", short.sum()),
+                (f"longer than max_duration {max_duration}", long.sum()),
+            )
+            if count
+        }
+        self._kept: np.ndarray | None = None
+        self.stated_durations = stated
+        if self.dropped:
+            self._kept = _positions(~(short | long))
+            self.stated_durations = stated[self._kept]
+        if len(self) == 0:
+            reasons = ", ".join(f"{count} {reason} s" for reason, count in self.dropped.items())
+            raise ValueError(f"{name}: all {self.num_rows} rows of {self._named()} are dropped: {reasons}")
+
+    def __len__(self) -> int:
+        return len(self.stated_durations)
+
+    def __getitem__(self, item: int) -> Utterance:
+        manifest, row_number, number = self._where(item)
+        index = self.indexes[manifest]
+        row = index.row(row_number)
+        place = f"{index.path}:{index.line(row_number)}"
+        audio = row.get("audio_filepath") or row["audio_filename"]
+        if not isinstance(audio, str):
+            raise ValueError(f"{place}: audio_filepath must be a path, not {audio!r}")
+        offset = _number(row, "offset", place)
+        return Utterance(
+            number=number,
+            utterance_id=_identity(row, audio, offset),
+            audio_path=resolve_audio_path(audio, index.path),
+            duration_s=_number(row, "duration", place),
+            offset_s=offset,
+            place=place,
+        )
+
+    def place(self, item: int) -> str:
+        """Give "manifest:line" of an item without reading it."""
+        manifest, row_number, _ = self._where(item)
+        return f"{self.indexes[manifest].path}:{self.indexes[manifest].line(row_number)}"
+
+    def _where(self, item: int) -> tuple[int, int, int]:
+        if not 0 <= item < len(self):
+            raise IndexError(f"{self._named()} give {len(self)} utterances, there is no number {item}")
+        number = int(item if self._kept is None else self._kept[item])
+        manifest = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return manifest, number - int(self._starts[manifest]), number
+
+    def lengths(self) -> np.ndarray:
+        """Give (N,) float32 seconds; the audio header's where a row states none, or not a positive one."""
+        durations = self.stated_durations
+        unknown = np.flatnonzero(~(durations > 0))
+        if len(unknown) == 0:
+            return durations
+        log.info(
+            "%s: %d of %d rows state no duration: reading audio headers",
+            self._named(),
+            len(unknown),
+            len(self),
+        )
+        durations = np.array(durations)
+        for count, item in enumerate(unknown.tolist(), start=1):
+            utterance = self[item]
+            try:
+                whole = audio_info(utterance.audio_path).duration_s
+            except (ValueError, OSError) as error:
+                raise type(error)(f"{utterance.place}: {error}") from error
+            durations[item] = max(whole - (utterance.offset_s or 0.0), 1e-3)
+            if count % HEADERS_PER_LOG_LINE == 0:
+                log.info("audio headers read %d of %d", count, len(unknown))
+        return durations
+
+    def _named(self) -> str:
+        return ", ".join(str(path) for path in self.manifests)
+
+
+def manifest_paths(manifest_filepath: Any, name: str) -> list[Path]:
+    """Give the paths named by a string (commas separate several) or a list of them."""
+    if isinstance(manifest_filepath, str) and not Path(manifest_filepath).is_file():
+        parts: list[Any] = [part.strip() for part in manifest_filepath.split(",") if part.strip()]
+    elif isinstance(manifest_filepath, list | tuple):
+        parts = list(manifest_filepath)
+    else:
+        parts = [manifest_filepath]
+    if not parts or not all(isinstance(part, str | Path) and str(part) for part in parts):
+        raise ValueError(f"{name}: give the path of a manifest or a list of paths, not {manifest_filepath!r}")
+    return [Path(part).expanduser() for part in parts]
+
+
+def resolve_audio_path(audio: str, manifest: Path) -> Path:
+    """Give where a row's audio is: relative to the manifest's folder if it is there, else as written."""
+    path = Path(audio)
+    if path.is_absolute():
+        return path
+    beside = manifest.parent / path
+    return beside if beside.is_file() else path.expanduser()
+
+
+def _identity(row: dict[str, Any], audio: str, offset: float | None) -> str:
+    for key in ("id", "utt", "utterance_id"):
+        if row.get(key) not in (None, ""):
+            return str(row[key])
+    return f"{audio}@{offset or 0.0}"
+
+
+def _number(row: dict[str, Any], key: str, place: str) -> float | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{place}: {key} must be a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _positions(kept: np.ndarray, chunk: int = 1 << 20) -> np.ndarray:
+    """Where `kept` is True, as int32; in chunks, since numpy's own answer takes twice as much memory."""
+    positions = np.empty(int(np.count_nonzero(kept)), np.int32)
+    filled = 0
+    for start in range(0, len(kept), chunk):
+        found = np.flatnonzero(kept[start : start + chunk]) + start
+        positions[filled : filled + len(found)] = found
+        filled += len(found)
+    return positions

@@ -1,0 +1,67 @@
+"""Noise for an utterance: a random piece of a random noise recording, drawn as NeMo draws it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nest_ssl.data.corpus import Corpus, Utterance
+from nest_ssl.files.audio import audio_info, read_audio
+
+MAX_SILENT_DRAWS = 100
+MAX_FAILED_RECORDINGS = 20
+WHITE_NOISE_DB = (-90, -46)
+
+
+class NoiseSource:
+    """Draws noise for utterances from the recordings of a noise manifest."""
+
+    def __init__(
+        self, corpus: Corpus, sample_rate: int, channel: int | list[int] | str | None = None
+    ) -> None:
+        self.corpus = corpus
+        self.sample_rate = sample_rate
+        self.channel = channel
+
+    def draw(self, num_samples: int, rng: np.random.RandomState) -> tuple[np.ndarray, int, list[str]]:
+        """Give noise for `num_samples` samples of audio: (noise (N,) float32, valid samples, notes).
+
+        A recording longer than the audio gives a piece from a random offset; a shorter one is given whole,
+        with zeros behind it (N = num_samples).  Digital silence becomes white noise at -90..-47 dB.  A
+        recording that cannot be read is noted and another one drawn; ValueError after 20 of them in a row
+        (NeMo goes on without noise then).
+        """
+        notes: list[str] = []
+        for _ in range(MAX_FAILED_RECORDINGS):
+            recording = self.corpus[rng.randint(len(self.corpus))]
+            try:
+                noise = self._read(recording, num_samples, rng)
+            except (ValueError, OSError) as error:
+                notes.append(f"noise {recording.place}: {error}")
+                continue
+            valid = len(noise)
+            if valid < num_samples:
+                noise = np.pad(noise, (0, num_samples - valid))
+            if not noise.any():
+                level_db = rng.randint(*WHITE_NOISE_DB)
+                noise = (rng.standard_normal(len(noise)) * 10.0 ** (level_db / 20.0)).astype(np.float32)
+            return noise, valid, notes
+        raise ValueError(
+            f"{MAX_FAILED_RECORDINGS} noise recordings in a row could not be read; the last: {notes[-1]}"
+        )
+
+    def _read(self, recording: Utterance, num_samples: int, rng: np.random.RandomState) -> np.ndarray:
+        needed_s = num_samples / self.sample_rate
+        begin_s = recording.offset_s or 0.0
+        duration_s = recording.duration_s
+        if duration_s is None or duration_s <= 0:
+            duration_s = audio_info(recording.audio_path).duration_s - begin_s
+        if duration_s <= needed_s:
+            return self._piece(recording, begin_s, recording.duration_s)
+        for _ in range(MAX_SILENT_DRAWS):
+            noise = self._piece(recording, begin_s + rng.uniform(0, duration_s - needed_s), needed_s)
+            if noise.sum() > 0:  # NeMo's test for silence
+                break
+        return noise
+
+    def _piece(self, recording: Utterance, offset_s: float, duration_s: float | None) -> np.ndarray:
+        return read_audio(recording.audio_path, self.sample_rate, offset_s, duration_s, self.channel)[0]
