@@ -1,0 +1,105 @@
+# The recipe layer: sourced by every egs/*/run.sh, it owns options, stages, markers, logs and locks.
+#
+#   . "$root/utils/recipe.sh"
+#   tag=small                      # an option: --tag; the comment is its line in --help
+#   parse_options "$@"             # sets the options, then $data and $exp
+#   stage 0 data at:"$data" out:"$data/train.jsonl" -- python3 -m nest_ssl.bin.prepare ...
+#   run_stages                     # the last line: everything above it only declares
+#
+# docs/recipes.md is the manual. Bash scopes are dynamic: a stage function would see the locals of the layer
+# functions that call it, so every name of the layer begins with _ and no option may.
+# shellcheck shell=bash
+
+if ((BASH_VERSINFO[0] < 4 || (BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] < 4))); then
+  echo "${0##*/}: needs bash 4.4 or newer, this is bash $BASH_VERSION" >&2
+  exit 2
+fi
+set -euo pipefail
+shopt -s inherit_errexit
+
+_script=${0##*/}
+_utils=${BASH_SOURCE[0]%/*}
+[ "$_utils" != "${BASH_SOURCE[0]}" ] || _utils=.
+_utils=$(CDPATH='' cd -- "$_utils" && pwd)
+_root=${_utils%/*}
+# shellcheck disable=SC2034  # read by recipe/job.sh
+recipe_grace_s=15 # from the polite signal to the one that cannot be refused; a recipe may set another
+
+# one entry per stage, the paths of in: and out: one per line; _stage_words has the commands, one after the other
+_stage_number=() _stage_name=() _stage_at=() _stage_in=() _stage_out=() _stage_first=() _stage_count=()
+_stage_words=()
+_finished=false # the layer has said how the run ended
+
+_say() { printf '%s: %s\n' "$_script" "$*"; }
+
+_complain() { printf '%s: %s\n' "$_script" "$*" >&2; }
+
+# _die MESSAGE: end the run with status 1. _usage_error MESSAGE: the same for a mistake in the call, status 2.
+_die() {
+  _finished=true
+  _complain "$*"
+  exit 1
+}
+_usage_error() {
+  _finished=true
+  _complain "$*"
+  exit 2
+}
+
+# _shorten PATH: set _short to PATH as a person here would type it.
+_shorten() {
+  _short=${1#"$PWD"/}
+}
+
+# _absolute NAME: make the path in variable NAME absolute, without a slash at its end.
+_absolute() {
+  local _path=${!1}
+  case $_path in
+    /*) ;;
+    *) _path=$PWD/$_path ;;
+  esac
+  while [[ $_path == */ && $_path != / ]]; do _path=${_path%/}; done
+  printf -v "$1" %s "$_path"
+}
+
+# _quote WORD...: set _quoted to the words as they can be pasted into a shell.
+_quote() {
+  local _word
+  _quoted=
+  for _word in "$@"; do
+    if [[ $_word =~ ^[A-Za-z0-9_./:=,+@%^-]+$ ]]; then
+      _quoted+=" $_word"
+    elif [[ $_word != *[!\ -~]* && $_word != *\'* ]]; then
+      _quoted+=" '$_word'"
+    else
+      printf -v _word %q "$_word"
+      _quoted+=" $_word"
+    fi
+  done
+  _quoted=${_quoted# }
+}
+
+# _present PATH: true for a file with something in it and for a folder with an entry.
+_present() {
+  local _entry
+  if [ -d "$1" ]; then
+    for _entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+      [ -e "$_entry" ] && return 0
+    done
+    return 1
+  fi
+  [ -s "$1" ]
+}
+
+# shellcheck source=utils/recipe/options.sh
+. "$_utils/recipe/options.sh"
+# shellcheck source=utils/recipe/stages.sh
+. "$_utils/recipe/stages.sh"
+# shellcheck source=utils/recipe/fingerprint.sh
+. "$_utils/recipe/fingerprint.sh"
+# shellcheck source=utils/recipe/lock.sh
+. "$_utils/recipe/lock.sh"
+# shellcheck source=utils/recipe/job.sh
+. "$_utils/recipe/job.sh"
+# shellcheck source=utils/recipe/status.sh
+. "$_utils/recipe/status.sh"
