@@ -1,0 +1,132 @@
+"""NeMo's .nemo archives: a tar of a configuration and a state dict, read without unpacking anything."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import posixpath
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+import yaml
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from nest_ssl.files.atomic import replaced
+
+CONFIG = "model_config.yaml"
+WEIGHTS = "model_weights.ckpt"
+NEMO_VERSION = "2.6.0"  # written for NeMo's reader: the release whose layout and keys this is
+
+
+def read_nemo(path: str | os.PathLike, map_location: Any = "cpu") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Give the configuration (a dict, with `target`) and the state dict of a .nemo file, gzipped or not.
+
+    Nothing is extracted, and weights are read as plain tensors only.  Raises FileNotFoundError, or
+    ValueError naming the file for an archive that is damaged, lacks a member, or has members no .nemo
+    needs: duplicates, links, absolute paths, `..`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        with tarfile.open(path) as archive:
+            members = _checked_members(archive, path)
+            config = _read_config(archive.extractfile(members[CONFIG]), path)
+            state = _read_weights(archive.extractfile(members[WEIGHTS]), path, map_location)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a complete .nemo archive: {error}") from error
+    return config, state
+
+
+def write_nemo(
+    path: str | os.PathLike, config: Mapping[str, Any], state: Mapping[str, Tensor], target: str
+) -> None:
+    """Write a .nemo file, complete or not at all.
+
+    `config` is the resolved `model:` section; `target`, the class it is built with, is added to it, and
+    `nemo_version` where it has none.
+    """
+    path = Path(path)
+    whole = {**config, "target": target}
+    whole.setdefault("nemo_version", NEMO_VERSION)
+    text = OmegaConf.to_yaml(OmegaConf.create(whole)).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        replaced(path) as temporary,
+        tempfile.TemporaryFile(dir=path.parent) as weights,
+        tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        torch.save(OrderedDict(state), weights)
+        size = weights.tell()
+        weights.seek(0)
+        root = tarfile.TarInfo(".")
+        root.type, root.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(root)
+        archive.addfile(_file_info(CONFIG, len(text)), io.BytesIO(text))
+        archive.addfile(_file_info(WEIGHTS, size), weights)
+
+
+def _file_info(name: str, size: int) -> tarfile.TarInfo:
+    # Owner and time stay at zero: the same model gives the same bytes.
+    info = tarfile.TarInfo(f"./{name}")
+    info.size, info.mode = size, 0o644
+    return info
+
+
+def _checked_members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
+    members: dict[str, tarfile.TarInfo] = {}
+    for member in archive.getmembers():
+        name = posixpath.normpath(member.name)
+        if member.name.startswith("/") or name.split("/")[0] == ".." or "\\" in name:
+            raise ValueError(
+                f"{path}: member {member.name!r} points outside the archive; the file is not read"
+            )
+        if not (member.isfile() or member.isdir()):
+            raise ValueError(f"{path}: member {member.name!r} is a link or a device; the file is not read")
+        if name in members:
+            raise ValueError(f"{path}: member {member.name!r} is there twice; the file is not read")
+        members[name] = member
+    for name in (CONFIG, WEIGHTS):
+        if name not in members or not members[name].isfile():
+            raise ValueError(
+                f"{path} is not a .nemo archive: it has no {name} (members: {', '.join(members) or 'none'})"
+            )
+    return members
+
+
+def _read_config(file: IO[bytes] | None, path: Path) -> dict[str, Any]:
+    assert file is not None  # a regular member, checked
+    try:
+        config = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {CONFIG} is not readable as YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: {CONFIG} holds no mapping of keys")
+    # OmegaConf reads numbers such as 1e-05 as NeMo does; YAML alone gives text.
+    plain = OmegaConf.to_container(OmegaConf.create(yaml.safe_dump(config)))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _read_weights(file: IO[bytes] | None, path: Path, map_location: Any) -> dict[str, Tensor]:
+    assert file is not None  # a regular member, checked
+    try:
+        state = torch.load(io.BytesIO(file.read()), map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: {WEIGHTS} holds more than plain tensors, which is not loaded: {error}"
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {WEIGHTS} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path}: {WEIGHTS} is not a flat dict of tensors")
+    return dict(state)

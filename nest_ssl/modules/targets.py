@@ -1,0 +1,33 @@
+"""The `_target_` names of configurations that this room can build."""
+
+from __future__ import annotations
+
+from nest_ssl.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor, SpectrogramAugmentation
+from nest_ssl.modules.conformer_encoder import ConformerEncoder
+from nest_ssl.modules.ssl_modules.augmentation import MultiSpeakerNoiseAugmentation
+from nest_ssl.modules.ssl_modules.masking import RandomBlockMasking
+from nest_ssl.modules.ssl_modules.multi_softmax_decoder import MultiSoftmaxDecoder
+from nest_ssl.modules.ssl_modules.quantizers import RandomProjectionVectorQuantizer
+
+_NEMO = "nemo.collections.asr.modules"
+
+# Class -> modules of NeMo where configurations find it, besides nemo.collections.asr.modules itself.
+_HOMES = {
+    AudioToMelSpectrogramPreprocessor: ("audio_preprocessing",),
+    SpectrogramAugmentation: ("audio_preprocessing",),
+    ConformerEncoder: ("conformer_encoder",),
+    MultiSpeakerNoiseAugmentation: ("ssl_modules", "ssl_modules.augmentation"),
+    RandomBlockMasking: ("ssl_modules", "ssl_modules.masking"),
+    MultiSoftmaxDecoder: ("ssl_modules", "ssl_modules.multi_softmax_decoder"),
+    RandomProjectionVectorQuantizer: ("ssl_modules", "ssl_modules.quantizers"),
+}
+
+TARGETS: dict[str, type] = {
+    name: cls
+    for cls, homes in _HOMES.items()
+    for name in (
+        f"{_NEMO}.{cls.__name__}",
+        *(f"{_NEMO}.{home}.{cls.__name__}" for home in homes),
+        f"{cls.__module__}.{cls.__name__}",
+    )
+}
