@@ -1,9 +1,11 @@
-"""Configuration: YAML files with Hydra's override grammar and a fixed table in place of `_target_` imports."""
+"""Configuration: YAML files with Hydra's override grammar and a fixed table in place of `_target_`
+imports."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
-    """Read a YAML file, apply `overrides` in order and give it in struct mode (unknown keys raise).
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), defaults: DictConfig | None = None
+) -> DictConfig:
+    """Read a YAML file over `defaults`, apply `overrides` in order and give it in struct mode (unknown
+    keys raise).
 
     Raises FileNotFoundError for a missing file, ValueError for bad YAML or a bad override.
     """
@@ -28,6 +33,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(config, DictConfig):
         raise ValueError(f"{path}: the top level must be a mapping of keys, not {type(config).__name__}")
+    if defaults is not None:
+        config = OmegaConf.merge(defaults, config)  # type: ignore[assignment]
     apply_overrides(config, overrides)
     OmegaConf.set_struct(config, True)
     return config
@@ -35,29 +42,32 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
 
 def register_resolvers() -> None:
     """Make NeMo's arithmetic interpolations (`${multiply:a,b}`, `${sum:a,b}`) known to OmegaConf."""
-    OmegaConf.register_new_resolver("multiply", lambda a, b: a * b, replace=True)
-    OmegaConf.register_new_resolver("sum", lambda a, b: a + b, replace=True)
+    for name, function in (("multiply", operator.mul), ("sum", operator.add)):
+        OmegaConf.register_resolver(name, function, replace=True)
 
 
 def apply_overrides(config: DictConfig, overrides: Iterable[str]) -> None:
     """Apply `key=value`, `+key=value`, `++key=value` and `~key` to `config` in place, as Hydra does.
 
-    `key=` needs an existing key, `+key=` a new one, `++key=` takes either, `~key` removes one (`~key=value` only
-    if it has that value).  Values are YAML, with OmegaConf's numbers (`1e-4` is a float).
+    `key=` needs an existing key, `+key=` a new one, `++key=` takes either, `~key` removes one
+    (`~key=value` only if it has that value).  Values are YAML, with OmegaConf's numbers (`1e-4` is a float).
     """
     for override in overrides:
         head, equals, text = override.partition("=")
         key = head.lstrip("+~")
         mark = head[: len(head) - len(key)]
         if not key or mark not in ("", "+", "++", "~") or (not equals and mark != "~"):
-            raise ValueError(f"override {override!r} is not of the form key=value, +key=value, ++key=value or ~key")
+            raise ValueError(
+                f"override {override!r} is not of the form key=value, +key=value, ++key=value or ~key"
+            )
         exists = has_key(config, key)
         if mark == "~":
             _delete(config, key, override, exists, _value(text, override) if equals else None, bool(equals))
             continue
         if mark == "" and not exists:
             raise ValueError(
-                f"override {override!r}: there is no key {key!r}{_nearest(config, key)}; write +{key}=... to add it"
+                f"override {override!r}: there is no key {key!r}{_nearest(config, key)}; write "
+                f"+{key}=... to add it"
             )
         if mark == "+" and exists:
             raise ValueError(f"override {override!r}: {key!r} exists already; write {key}=... to change it")
@@ -85,7 +95,8 @@ def has_key(config: DictConfig, key: str) -> bool:
 
 
 def resolved(config: Any, name: str = "configuration") -> Any:
-    """Give plain dicts and lists with every interpolation resolved; raises ValueError naming unfilled `???` keys."""
+    """Give plain dicts and lists with every interpolation resolved; raises ValueError naming unfilled
+    `???` keys."""
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         listed = ", ".join(missing)
@@ -138,17 +149,21 @@ def _value(text: str, override: str) -> Any:
     if text == "":
         return ""  # Hydra reads `key=` as the empty string, YAML would read it as null
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]
+        parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+        return parsed["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"override {override!r}: the value is not readable as YAML: {error}") from error
 
 
-def _delete(config: DictConfig, key: str, override: str, exists: bool, value: Any, only_if_equal: bool) -> None:
+def _delete(
+    config: DictConfig, key: str, override: str, exists: bool, value: Any, only_if_equal: bool
+) -> None:
     if not exists:
         raise ValueError(f"override {override!r}: there is no key {key!r} to remove{_nearest(config, key)}")
     parent_key, _, last = key.rpartition(".")
     parent = OmegaConf.select(config, parent_key) if parent_key else config
-    if only_if_equal and OmegaConf.to_container(parent, resolve=False)[last] != value:
+    current: Any = OmegaConf.to_container(parent, resolve=False)
+    if only_if_equal and current[last] != value:
         raise ValueError(f"override {override!r}: {key!r} has another value, so it was not removed")
     struct = OmegaConf.is_struct(parent)
     OmegaConf.set_struct(parent, False)
@@ -162,7 +177,12 @@ def _nearest(config: DictConfig, key: str) -> str:
 
 
 def _dotted_keys(node: Any, prefix: str) -> Iterable[str]:
-    if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation() and not node._is_missing():
-        for key in node:
+    if (
+        isinstance(node, DictConfig)
+        and not node._is_none()
+        and not node._is_interpolation()
+        and not node._is_missing()
+    ):
+        for key in map(str, node):
             yield f"{prefix}{key}"
             yield from _dotted_keys(node._get_node(key), f"{prefix}{key}.")

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -17,8 +18,8 @@ DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Call `main(sys.argv[1:])` and exit with what it gives; bad input ends in one line, not in a traceback.
 
-    ValueError and OSError are what verbs raise for bad data and paths; anything else is a fault of ours and keeps
-    its traceback.  NEST_TRACEBACK=1 keeps all of them.
+    ValueError and OSError are what verbs raise for bad data and paths; anything else is a fault of ours
+    and keeps its traceback.  NEST_TRACEBACK=1 keeps all of them.
     """
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=DATE_FORMAT, stream=sys.stderr)
     try:
@@ -29,17 +30,30 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("NEST_TRACEBACK"):
             raise
-        verb = (main.__module__ if main.__module__ != "__main__" else _verb_name()).removeprefix("nest_ssl.bin.")
+        verb = (main.__module__ if main.__module__ != "__main__" else _verb_name()).removeprefix(
+            "nest_ssl.bin."
+        )
         print(f"{verb}: error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(status or 0)
 
 
+def share_terminal() -> None:
+    """Let processes that we start find the terminal for their bars: descriptors are not inherited, a path
+    is."""
+    named = os.environ.get("NEST_PROGRESS_FD", "")
+    try:
+        descriptor = int(named) if named.isdigit() else sys.stderr.fileno()
+        os.environ["NEST_PROGRESS_TTY"] = os.ttyname(descriptor)
+    except (OSError, ValueError):
+        os.environ.pop("NEST_PROGRESS_TTY", None)
+
+
 def progress_bar(total: float | None, unit: str, description: str = "", initial: float = 0) -> tqdm:
     """A tqdm bar on the terminal, or a silent one: bars never reach a log file.
 
-    Under a recipe the terminal is the file descriptor named by NEST_PROGRESS_FD (standard output and error are the
-    stage's log there); otherwise standard error, if that is a terminal.
+    Under a recipe the terminal is the file descriptor named by NEST_PROGRESS_FD (standard output and error
+    are the stage's log there); otherwise standard error, if that is a terminal.
     """
     stream, silent = _terminal()
     options: dict[str, Any] = {"file": stream, "disable": silent, "dynamic_ncols": True, "leave": False}
@@ -47,6 +61,12 @@ def progress_bar(total: float | None, unit: str, description: str = "", initial:
 
 
 def _terminal() -> tuple[Any, bool]:
+    path = os.environ.get("NEST_PROGRESS_TTY")
+    if path:
+        try:
+            return open(path, "w", encoding="utf-8", buffering=1), False
+        except OSError:
+            return sys.stderr, True
     named = os.environ.get("NEST_PROGRESS_FD", "")
     if named.isdigit():
         try:
@@ -58,4 +78,4 @@ def _terminal() -> tuple[Any, bool]:
 
 def _verb_name() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else os.path.basename(sys.argv[0])
+    return spec.name if spec else Path(sys.argv[0]).name

@@ -22,7 +22,7 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         sync_file(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -31,7 +31,8 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
-    """Give an empty temporary directory beside `path`; on success its files are synced and it is renamed to `path`.
+    """Give an empty temporary directory beside `path`; on success its files are synced and it is renamed
+    to `path`.
 
     An existing `path` is replaced: it is moved aside first and removed last, so that a crash leaves the old
     directory, the new one, or (for an instant) the old one under its `.old` name, never a half-written one.
@@ -47,11 +48,11 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
         sync_directory(temporary)
         if path.exists():
             aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            os.replace(path, aside)
-            os.replace(temporary, path)
+            path.replace(aside)
+            temporary.replace(path)
             shutil.rmtree(aside)
         else:
-            os.replace(temporary, path)
+            temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -59,7 +60,8 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: str | os.PathLike) -> int:
-    """Remove what killed writers left in `folder` (names as `_temporary` makes them); gives how many there were.
+    """Remove what killed writers left in `folder` (names as `_temporary` makes them); gives how many there
+    were.
 
     Only for a folder that no other process writes at the moment.
     """

@@ -1,0 +1,262 @@
+"""Pre-train a NEST model from a NeMo YAML.
+
+Example:
+  python -m nest_ssl.bin.pretrain --config conf/nest_fast-conformer.yaml \\
+      model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl \\
+      trainer.max_steps=1000 trainer.accelerator=cpu
+
+Settings are changed by KEY=VALUE words as in Hydra (+KEY= adds, ~KEY removes).  The same command again
+goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import difflib
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from nest_ssl.bin.terminal import progress_bar, run, share_terminal
+from nest_ssl.config import build, load_config, resolved
+from nest_ssl.data.from_config import ssl_data_from_config
+from nest_ssl.data.loader import SSLDataLoader
+from nest_ssl.files.atomic import replaced
+from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
+from nest_ssl.modules.targets import TARGETS
+from nest_ssl.training.checkpoint import Checkpoints
+from nest_ssl.training.distributed import Ranks, launch
+from nest_ssl.training.log import RunLog
+from nest_ssl.training.loop import Stopped, Trainer, total_steps
+from nest_ssl.training.optim import build_optimizer
+from nest_ssl.training.options import (
+    CHECKPOINT_ADDITIONS,
+    EXP_MANAGER_ADDITIONS,
+    TRAINER_ADDITIONS,
+    ExperimentOptions,
+    TrainerOptions,
+)
+from nest_ssl.training.run_directory import RunLock, log_directory, write_configuration, write_environment
+from nest_ssl.training.schedulers import build_schedule
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = ("name", "model", "trainer", "exp_manager", "hydra")
+GAIN_GATE_NATS = 1.0  # below it a pre-training has not got off the ground
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
+    config = configuration(arguments.config, arguments.overrides)
+    options = TrainerOptions.from_config(resolved(config.trainer, "trainer"))
+    experiment = ExperimentOptions.from_config(resolved(config.exp_manager, "exp_manager"))
+    folder = log_directory(experiment, datetime.datetime.now())
+    share_terminal()
+    return launch(pretrain, (OmegaConf.to_yaml(config), str(folder), options, experiment), options)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nest_ssl.bin.pretrain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", type=Path, help="YAML file with the sections model, trainer and exp_manager"
+    )
+    parser.add_argument("--config-path", type=Path, help="folder of the YAML file, as for NeMo's scripts")
+    parser.add_argument("--config-name", help="name of the YAML file in it, with or without .yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.config is None:
+        if arguments.config_name is None:
+            parser.error("give --config FILE, or --config-path DIR with --config-name NAME")
+        name = arguments.config_name
+        name = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
+        arguments.config = (arguments.config_path or Path()) / name
+    elif arguments.config_path or arguments.config_name:
+        parser.error("--config excludes --config-path and --config-name")
+    return arguments
+
+
+def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
+    """The YAML with our additions to NeMo's keys at their defaults, then the overrides."""
+    plain = load_config(path)
+    for key in plain:
+        if key not in SECTIONS:
+            close = difflib.get_close_matches(str(key), SECTIONS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SECTIONS)}"
+            raise ValueError(f"{path}: the top-level key {key!r} is not supported; {hint}")
+    for section in ("model", "trainer"):
+        if section not in plain:
+            raise ValueError(f"{path}: the section {section!r} is missing")
+    additions = OmegaConf.create(
+        {
+            "name": "default",
+            "trainer": TRAINER_ADDITIONS,
+            "exp_manager": {**EXP_MANAGER_ADDITIONS, "checkpoint_callback_params": CHECKPOINT_ADDITIONS},
+        }
+    )
+    return load_config(path, overrides, defaults=additions)
+
+
+def pretrain(ranks: Ranks, argument: Any) -> int:
+    """Train on one rank; gives the exit status."""
+    config_yaml, folder_name, options, experiment = argument
+    config = OmegaConf.create(config_yaml)
+    OmegaConf.set_struct(config, True)
+    folder = Path(folder_name)
+    lock = RunLock(folder) if ranks.is_main else None  # held until this function returns
+    torch.backends.cudnn.benchmark = options.benchmark
+    if not ranks.is_main:
+        logging.getLogger().setLevel(logging.WARNING)
+
+    train_data, validation_data = datasets(config.model, options.seed, ranks)
+    torch.manual_seed(options.seed)
+    model = EncDecDenoiseMaskedTokenPredModel(cfg=config.model).to(ranks.device)
+    if options.sync_batchnorm and ranks.world_size > 1:
+        if ranks.device.type == "cuda":
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        else:
+            log.warning(
+                "trainer.sync_batchnorm: PyTorch has it on GPUs only; every rank uses its own batch "
+                "statistics"
+            )
+
+    optim = resolved(config.model.optim, "model.optim")
+    optimizer = build_optimizer(model.parameter_groups(optim), optim)
+    steps = total_steps(options, train_data)
+    schedules = [build_schedule(optim.get("sched"), group["lr"], steps) for group in optimizer.param_groups]
+    checkpoints = Checkpoints(folder / "checkpoints", experiment.name, experiment.checkpoint)
+    nemo = folder / "checkpoints" / f"{experiment.name}.nemo"
+    trainer = Trainer(
+        model,
+        optimizer,
+        schedules,
+        train_data,
+        validation_data,
+        options,
+        ranks,
+        checkpoints,
+        config_yaml,
+        nemo if experiment.checkpoint.always_save_nemo else None,
+        lambda total, initial: progress_bar(total, "step", "pretrain", initial),
+    )
+    if ranks.is_main:
+        checkpoints.prepare()
+    ranks.wait()
+    resumed = resume(trainer, experiment)
+    run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
+    try:
+        trainer.fit(run_log)
+        if ranks.is_main and experiment.checkpoint.save_nemo_on_train_end:
+            model.save_to(nemo)
+            with replaced(folder / "final.nemo") as temporary:
+                shutil.copyfile(nemo, temporary)
+        if run_log:
+            say_the_end(run_log, trainer, folder)
+    except Stopped as stopped:
+        return stopped.status
+    finally:
+        if run_log:
+            run_log.close()
+        del lock
+    return 0
+
+
+def datasets(model: DictConfig, seed: int, ranks: Ranks) -> tuple[SSLDataLoader, SSLDataLoader | None]:
+    """Training and validation data; the main rank comes first and leaves the manifests' index for the
+    others."""
+    if not ranks.is_main:
+        ranks.wait()
+    train = data(model, "train_ds", seed, ranks)
+    validation = data(model, "validation_ds", seed, ranks) if model.get("validation_ds") else None
+    if ranks.is_main:
+        ranks.wait()
+    return train, validation
+
+
+def data(model: DictConfig, section: str, seed: int, ranks: Ranks) -> SSLDataLoader:
+    name = f"model.{section}"
+    settings = resolved(model[section], name)
+    augmentor = settings.pop("batch_augmentor", None)
+    return ssl_data_from_config(
+        settings,
+        seed=seed,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        name=name,
+        batch_augmentor=build(augmentor, TARGETS, f"{name}.batch_augmentor") if augmentor else None,
+    )
+
+
+def resume(trainer: Trainer, experiment: ExperimentOptions) -> Path | None:
+    """Go on from the last checkpoint where the options say so."""
+    if not experiment.resume_if_exists:
+        if trainer.checkpoints.last():
+            raise ValueError(
+                f"{trainer.checkpoints.folder} has checkpoints of a former run; set "
+                f"exp_manager.resume_if_exists=true "
+                "to go on with it, or choose another folder"
+            )
+        return None
+    path = trainer.resume()
+    if path is None and not experiment.resume_ignore_no_checkpoint:
+        raise ValueError(
+            f"there is no checkpoint in {trainer.checkpoints.folder} to go on from; "
+            "set exp_manager.resume_ignore_no_checkpoint=true to start anew"
+        )
+    return path
+
+
+def start_log(
+    trainer: Trainer,
+    folder: Path,
+    config_yaml: str,
+    ranks: Ranks,
+    experiment: ExperimentOptions,
+    resumed: Path | None,
+) -> RunLog:
+    """Open the run's logs and write down configuration, environment and data."""
+    changes = write_configuration(folder, config_yaml)
+    write_environment(folder, ranks, ROOT)
+    run_log = RunLog(folder, trainer.progress.step, experiment.create_tensorboard_logger)
+    if resumed:
+        progress = trainer.progress
+        run_log.message(f"resumed from {resumed} at epoch {progress.epoch} batch {progress.batches}")
+    for change in changes:
+        run_log.message(f"configuration changed: {change}")
+    counted = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)  # type: ignore[attr-defined]
+    run_log.message(f"model parameters {counted} trainable, device {ranks.device}, ranks {ranks.world_size}")
+    for kind, loader in (("training", trainer.train_data), ("validation", trainer.validation_data)):
+        if loader is not None:
+            run_log.message(f"{kind} data " + " ".join(f"{k} {v}" for k, v in loader.describe().items()))  # type: ignore[attr-defined]
+    return run_log
+
+
+def say_the_end(run_log: RunLog, trainer: Trainer, folder: Path) -> None:
+    metrics: Mapping[str, float] = trainer.progress.metrics
+    figures = " ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+    run_log.message(
+        f"finished at step {trainer.progress.step} {figures} model {os.path.relpath(folder / 'final.nemo')}"
+    )
+    gain = metrics.get("val_gain_nats")
+    if gain is not None and gain < GAIN_GATE_NATS:
+        run_log.message(
+            f"WARNING the validation loss is only {gain:.2f} nat below the entropy of the targets; under "
+            f"{GAIN_GATE_NATS:g} nat a pre-training has not got off the ground, and fine-tuning "
+            f"from it can be worse "
+            "than from random weights: train longer"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,251 @@
+"""Ranks: those a launcher gives (torchrun, srun), or our own, one process per device."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+from nest_ssl.training.options import TrainerOptions
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the ranks, and its device."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum `values` over the ranks, in place, and give it."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's `value` (any picklable object), in rank order, on every rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+def launch(work: Callable[[Ranks, Any], int], argument: Any, options: TrainerOptions) -> int:
+    """Call `work(ranks, argument)` on every rank and give its exit status (the largest of the ranks we
+    start).
+
+    Under torchrun or srun this process is one rank already.  Otherwise `devices` ranks are started here:
+    -1 means all GPUs, or one CPU process.
+    """
+    given = given_ranks(os.environ)
+    if given is not None:
+        rank, local_rank, world_size, init_method = given
+        asked = _num_devices(options) * options.num_nodes
+        if options.devices not in (-1, "-1", "auto") and asked != world_size:
+            raise ValueError(
+                f"trainer.devices {options.devices} x trainer.num_nodes {options.num_nodes} asks "
+                f"for {asked} ranks, "
+                f"but the launcher gave {world_size}; leave trainer.devices at -1 under torchrun or srun"
+            )
+        return _run_rank(work, argument, options, rank, local_rank, world_size, init_method)
+    if options.num_nodes > 1:
+        raise ValueError(
+            f"trainer.num_nodes {options.num_nodes}: several nodes need a launcher; start the command with "
+            "srun (one task per device) or torchrun on every node"
+        )
+    count = _num_devices(options)
+    if count == 1:
+        return _run_rank(work, argument, options, 0, 0, 1, None)
+    with tempfile.TemporaryDirectory(prefix="nest-ranks-") as folder:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+        # A file as meeting point: no port to be taken by somebody else.
+        context = multiprocessing.start_processes(
+            _spawned,
+            (work, argument, options, count, f"file://{folder}/meet", os.getpid()),
+            count,
+            join=False,
+            start_method="spawn",
+        )
+        return _join(context)
+
+
+def given_ranks(environment: Mapping[str, str]) -> tuple[int, int, int, str | None] | None:
+    """(rank, local_rank, world_size, init_method) as torchrun or srun set them, or None without a
+    launcher."""
+    if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
+        return (
+            int(environment["RANK"]),
+            int(environment.get("LOCAL_RANK", 0)),
+            int(environment["WORLD_SIZE"]),
+            "env://",
+        )
+    # SLURM_STEP_NUM_TASKS is set by srun only; inside a plain batch script there is one process and no
+    # launcher.
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1 and "SLURM_PROCID" in environment:
+        host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
+        job, step = int(environment.get("SLURM_JOB_ID", 0)), int(environment.get("SLURM_STEP_ID", 0))
+        port = environment.get("MASTER_PORT") or 20000 + (job * 31 + step) % 20000
+        return (
+            int(environment["SLURM_PROCID"]),
+            int(environment["SLURM_LOCALID"]),
+            tasks,
+            f"tcp://{host}:{port}",
+        )
+    return None
+
+
+def _run_rank(
+    work: Callable[[Ranks, Any], int],
+    argument: Any,
+    options: TrainerOptions,
+    rank: int,
+    local_rank: int,
+    world_size: int,
+    init_method: str | None,
+) -> int:
+    device = _device(options, local_rank)
+    ranks = Ranks(rank, local_rank, world_size, device)
+    if world_size == 1:
+        return work(ranks, argument)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size)
+    try:
+        return work(ranks, argument)
+    finally:
+        dist.destroy_process_group()
+
+
+def _spawned(
+    local_rank: int,
+    work: Callable,
+    argument: Any,
+    options: TrainerOptions,
+    count: int,
+    meet: str,
+    parent: int,
+) -> None:
+    _die_with(parent)
+    try:
+        raise SystemExit(_run_rank(work, argument, options, local_rank, local_rank, count, meet))
+    except (ValueError, OSError) as error:  # bad input: one line, as in a single process
+        print(f"rank {local_rank}: error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if any(sign in str(error) for sign in LOST_PEER):  # that rank has said why
+            print(f"rank {local_rank}: stopped, because another rank ended", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        raise SystemExit(1) from None
+
+
+# How gloo and NCCL speak of a rank that is gone
+LOST_PEER = (
+    "remote worker",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "NCCL communicator was aborted",
+)
+
+
+def _join(context: multiprocessing.ProcessContext) -> int:
+    """Wait for the ranks we started; when one fails the others are stopped."""
+
+    def pass_on(number: int, frame: Any) -> None:
+        for process in context.processes:
+            if process.is_alive() and process.pid:
+                os.kill(process.pid, number)
+
+    previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
+    try:
+        while not context.join():
+            pass
+        return 0
+    except multiprocessing.ProcessExitedException as error:
+        return error.exit_code if error.exit_code > 0 else 128 - error.exit_code
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this rank when the process that started it dies, however it dies (Linux)."""
+    if os.uname().sysname == "Linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def _num_devices(options: TrainerOptions) -> int:
+    devices = options.devices
+    if isinstance(devices, list):
+        return len(devices)
+    if str(devices) in ("-1", "auto"):
+        return max(1, torch.cuda.device_count()) if _use_cuda(options) else 1
+    if str(devices).isdigit() and int(devices) > 0:
+        return int(devices)
+    raise ValueError(f"trainer.devices: {devices!r} is not -1, a number of devices or a list of GPU numbers")
+
+
+def _use_cuda(options: TrainerOptions) -> bool:
+    if options.accelerator == "cpu":
+        return False
+    if options.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator: {options.accelerator!r}, but PyTorch sees no GPU here; use cpu or auto"
+        )
+    return torch.cuda.is_available()
+
+
+def _device(options: TrainerOptions, local_rank: int) -> torch.device:
+    if not _use_cuda(options):
+        return torch.device("cpu")
+    number = options.devices[local_rank] if isinstance(options.devices, list) else local_rank
+    if number >= torch.cuda.device_count():
+        raise ValueError(
+            f"trainer.devices: {options.devices!r} asks for GPU {number}, but PyTorch sees "
+            f"{torch.cuda.device_count()}"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _first_host(nodelist: str) -> str:
+    hosts = subprocess.run(
+        ["scontrol", "show", "hostnames", nodelist], capture_output=True, text=True, check=True
+    )
+    return hosts.stdout.split()[0]
+
+
+def _loopback() -> str:
+    return "lo" if Path("/sys/class/net/lo").is_dir() else "lo0"

@@ -1,0 +1,533 @@
+"""The loop: one optimiser step after another, exactly repeatable from any checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from nest_ssl.training import checkpoint as checkpoint_files
+from nest_ssl.training.checkpoint import Checkpoints, Progress
+from nest_ssl.training.distributed import STOP_SIGNALS, Ranks
+from nest_ssl.training.log import RunLog, clock
+from nest_ssl.training.options import TrainerOptions
+from nest_ssl.training.protocol import Batch, TrainableModel, TrainingData
+from nest_ssl.training.schedulers import Schedule
+
+log = logging.getLogger(__name__)
+
+
+# (sum with graph or detached, how many were counted, sums to log) as the protocol says
+Loss = tuple[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]]
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; its state was saved.  `status` is the shell's exit status for the
+    signal."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.status = 128 + number
+
+
+class NonFiniteLoss(ValueError):
+    """Too many steps in a row had a loss or a gradient that is not finite."""
+
+
+class Trainer:
+    """Train `model` on `train_data` until max_steps or max_epochs; see `fit`."""
+
+    def __init__(
+        self,
+        model: TrainableModel,
+        optimizer: torch.optim.Optimizer,
+        schedules: Sequence[Schedule],
+        train_data: TrainingData,
+        validation_data: TrainingData | None,
+        options: TrainerOptions,
+        ranks: Ranks,
+        checkpoints: Checkpoints,
+        config_yaml: str,
+        nemo_path: Path | None,
+        progress_bar: Callable[..., Any],
+    ):
+        """schedules: step -> lr, one for each parameter group.  nemo_path: where model.save_to writes at every
+        checkpoint, None for nowhere.  progress_bar: called with (total, initial) on the main process, gives an
+        object with update, set_postfix_str and close (tqdm's).  The model must be on ranks.device already.
+        """
+        self.model = model
+        self.optimizer = optimizer
+        self._module = cast(torch.nn.Module, model)
+        self.schedules = schedules
+        self.train_data = train_data
+        self.validation_data = validation_data
+        self.options = options
+        self.ranks = ranks
+        self.checkpoints = checkpoints
+        self.config_yaml = config_yaml
+        self.nemo_path = nemo_path
+        self.progress_bar = progress_bar
+        self.progress = Progress()
+        self.identity = {
+            "seed": options.seed,
+            "world_size": ranks.world_size,
+            "data": train_data.fingerprint(),
+        }
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        self._statistics = _running_statistics(self._module)
+        self._forward = _data_parallel(model, ranks)
+        self._stop_signal = self._stop_agreed = 0
+        self._log: RunLog | None = None
+
+    # ------------------------------------------------------------------ the run
+
+    def resume(self) -> Path | None:
+        """Load the last checkpoint, if there is one, and give its path."""
+        path = self.checkpoints.last()
+        if path is None:
+            return None
+        self.progress, identity = checkpoint_files.load(path, self._module, self.optimizer)
+        changed = [key for key in self.identity if identity.get(key) != self.identity[key]]
+        if changed and self.progress.batches:
+            log.warning(
+                "%s changed since %s: the order of the batches is another one, so epoch %d starts over "
+                "(an exact continuation needs them unchanged)",
+                " and ".join(changed),
+                path,
+                self.progress.epoch,
+            )
+            self.progress.batches = 0
+        return path
+
+    def fit(self, run_log: RunLog | None) -> Progress:
+        """Train to the end, validate, save; gives the final progress.  run_log: on the main process only.
+
+        Raises Stopped after a signal (state saved), NonFiniteLoss after too many skipped steps in a row.
+        """
+        self._log = run_log
+        if self.finished:
+            self._message(f"already at step {self.progress.step}: nothing to do")
+            return self.progress
+        previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
+        bar = self._bar()
+        try:
+            if self.progress.step == 0 and self.options.num_sanity_val_steps:
+                self.validate(limit=self.options.num_sanity_val_steps)
+            self._train(bar)
+        finally:
+            bar.close()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return self.progress
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return total_steps(self.options, self.train_data)
+
+    @property
+    def finished(self) -> bool:
+        limit = self.options.max_epochs
+        return self.progress.step >= self.total_steps or (0 <= limit <= self.progress.epoch)
+
+    def _train(self, bar: Any) -> None:
+        window = Window()
+        while not self.finished:
+            in_epoch = self.train_data.num_batches(self.progress.epoch)
+            batches = self.train_data.batches(self.progress.epoch, self.progress.batches)
+            for group in _grouped(
+                batches, self.progress.batches, in_epoch, self.options.accumulate_grad_batches
+            ):
+                self._step(group, window)
+                bar.update(1)
+                if (
+                    self.progress.step % self.options.log_every_n_steps == 0
+                    or self.progress.step == self.total_steps
+                ):
+                    self._log_training(window, in_epoch, bar)
+                    window = Window()
+                self._after_step(in_epoch)
+                if self.progress.step >= self.total_steps:
+                    break
+            if self.progress.batches >= in_epoch:
+                self.progress.epoch += 1
+                self.progress.batches = 0
+        if self.progress.validated_at != self.progress.micro_batches or self.checkpoints.last() is None:
+            self._save(validated=self._validate_and_log())
+
+    def _after_step(self, in_epoch: int) -> None:
+        """Validate and save when it is time to; stop when a signal has come."""
+        every = self.checkpoints.options.every_n_train_steps
+        if self._validation_due(in_epoch):
+            self._save(validated=self._validate_and_log())
+        elif every and self.progress.step % every == 0:
+            self._save(validated=False)
+        if self._stop_agreed:
+            if self.progress.validated_at != self.progress.micro_batches:
+                self._save(validated=False)
+            name = signal.Signals(self._stop_agreed).name
+            self._message(
+                f"stopped by {name} after step {self.progress.step}; the same command goes on from here"
+            )
+            raise Stopped(self._stop_agreed)
+
+    # ------------------------------------------------------------------ one step
+
+    def _step(self, group: list[Batch], window: Window) -> None:
+        """One optimiser step over the micro-batches of `group`; skipped if loss or gradient is not finite."""
+        self._module.train()
+        statistics = [buffer.clone() for buffer in self._statistics]
+        for parameter_group, schedule in zip(self.optimizer.param_groups, self.schedules, strict=True):
+            parameter_group["lr"] = schedule(self.progress.step)
+        losses = self._backward(group)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # One message between the ranks and one wait for the device per step.
+        seconds = sum(batch.seconds for batch in group)
+        loss_sum, weight, seconds, stop = self._totals(losses, seconds)
+        factor = self._gradient_factor(weight)
+        grad_norm = float(norm) * factor
+        if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
+            for buffer, before in zip(self._statistics, statistics, strict=True):
+                buffer.copy_(before)
+            self._skipped(group, loss_sum, grad_norm)
+        elif weight == 0:
+            self._message(
+                f"step {self.progress.step + 1}: nothing was masked in this batch, so it teaches nothing"
+            )
+        else:
+            clip = self.options.gradient_clip_val or 0.0
+            if 0 < clip < grad_norm:
+                factor *= clip / grad_norm
+            if factor != 1.0:
+                torch._foreach_mul_(gradients, factor)
+            self.optimizer.step()
+            for loss in losses:
+                window.add(*loss)
+            self.progress.skipped_in_row = 0
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.batches += len(group)
+        self.progress.micro_batches += len(group)
+        self.progress.hours_seen += seconds / 3600
+        window.steps += 1
+        window.lr, window.grad_norm = self.optimizer.param_groups[0]["lr"], grad_norm
+        window.seconds += seconds
+        # A signal that comes from here on waits for the next step: all ranks must stop after the same one.
+        self._stop_agreed = (self._stop_signal or signal.SIGTERM) if stop else 0
+
+    def _backward(self, group: list[Batch]) -> list[Loss]:
+        """Add up the gradients of `group`; gives the loss of each micro-batch, without graph."""
+        losses: list[Loss] = []
+        for number, batch in enumerate(group):
+            self._reseed("train", self.progress.epoch, self.progress.batches + number)
+            batch = batch.to(self.ranks.device, non_blocking=True)
+            last = number == len(group) - 1
+            with contextlib.nullcontext() if last else self._without_exchange():
+                with self._autocast():
+                    loss_sum, weight, stats = self._forward(batch)
+                if self.options.loss_weighting == "nemo":
+                    (loss_sum / weight.clamp(min=1) / len(group)).backward()
+                else:
+                    loss_sum.backward()
+            losses.append((loss_sum.detach(), weight, stats))
+        return losses
+
+    def _totals(self, losses: list[Loss], seconds: float) -> list[float]:
+        """Loss sum, weight, audio seconds and stop signals of this step, added up over the ranks."""
+        loss_sum = torch.stack([loss.double() for loss, _, _ in losses]).sum()
+        weight = torch.stack([weight.double() for _, weight, _ in losses]).sum()
+        others = torch.tensor([seconds, self._stop_signal], dtype=torch.float64, device=self.ranks.device)
+        return self.ranks.sum(torch.cat([torch.stack([loss_sum, weight]), others])).tolist()
+
+    def _gradient_factor(self, weight: float) -> float:
+        """Turns gradients averaged over ranks into those of the mean over all counted frames."""
+        if self.options.loss_weighting == "nemo":
+            return 1.0
+        return self.ranks.world_size / weight if weight else 1.0
+
+    def _skipped(self, group: list[Batch], loss_sum: float, norm: float) -> None:
+        self.progress.skipped_steps += 1
+        self.progress.skipped_in_row += 1
+        ids = [name for batch in group for name in batch.utterance_ids]
+        named = ", ".join(name for rank_ids in self.ranks.gather(ids) for name in rank_ids)
+        what = "loss" if not math.isfinite(loss_sum) else "gradient"
+        self._message(
+            f"step {self.progress.step + 1} skipped: the {what} is not finite (loss sum {loss_sum}, "
+            f"gradient norm "
+            f"{norm}); skipped so far {self.progress.skipped_steps}; utterances: {named}"
+        )
+        if self.progress.skipped_in_row >= self.options.max_nonfinite_steps:
+            raise NonFiniteLoss(
+                f"{self.progress.skipped_in_row} steps in a row had a loss or gradient that is not "
+                f"finite; lower "
+                "model.optim.lr, set trainer.gradient_clip_val, or look at the utterances named in train.log"
+            )
+
+    # ------------------------------------------------------------------ validation
+
+    def validate(self, limit: int = -1) -> dict[str, float]:
+        """Figures of the validation data (of the first `limit` batches), keyed `val_...`; masks are the
+        same each time."""
+        if self.validation_data is None:
+            return {}
+        self._module.eval()
+        window = Window()
+        with torch.no_grad():
+            for number, batch in enumerate(self.validation_data.batches(0)):
+                if number == limit:
+                    break
+                self._reseed("validation", 0, number)
+                with self._autocast():
+                    loss_sum, weight, stats = self.model.validation_loss(
+                        batch.to(self.ranks.device, non_blocking=True)
+                    )
+                window.add(loss_sum, weight, stats)
+        figures = window.figures(self.model, self.ranks, self.options.loss_weighting)
+        return {f"val_{key}": value for key, value in figures.items()}
+
+    def _validate_and_log(self) -> bool:
+        started = time.monotonic()
+        self._share_statistics()
+        self.progress.validated_at = self.progress.micro_batches
+        self.progress.metrics = self.validate()
+        if not self.progress.metrics:
+            return False
+        if self._log:
+            self._log.validation(
+                {
+                    "step": self.progress.step,
+                    "max_steps": self.total_steps,
+                    "epoch": self.progress.epoch,
+                    **self.progress.metrics,
+                    "seconds": round(time.monotonic() - started, 1),
+                }
+            )
+        return True
+
+    def _validation_due(self, in_epoch: int) -> bool:
+        if self.validation_data is None:
+            return False
+        every_epochs = self.options.check_val_every_n_epoch
+        if every_epochs and (self.progress.epoch + 1) % every_epochs:
+            return False
+        interval = self.options.val_check_interval
+        if isinstance(interval, int):
+            return self.progress.micro_batches - max(self.progress.validated_at, 0) >= interval
+        interval = max(1, int(in_epoch * interval))
+        since = self.progress.micro_batches - max(self.progress.validated_at, 0)
+        return self.progress.batches // interval > max(0, self.progress.batches - since) // interval
+
+    # ------------------------------------------------------------------ small parts
+
+    def _save(self, validated: bool) -> None:
+        if self.ranks.is_main:
+            try:
+                self.checkpoints.save(
+                    self._module, self.optimizer, self.progress, self.config_yaml, self.identity, validated
+                )
+                if self.nemo_path:
+                    self.model.save_to(self.nemo_path)
+            except OSError as error:
+                raise OSError(
+                    f"the checkpoint at step {self.progress.step} could not be written to "
+                    f"{self.checkpoints.folder} "
+                    f"({error}); older checkpoints there are whole: make room and start the same "
+                    f"command again"
+                ) from error
+        self.ranks.wait()
+
+    def _log_training(self, window: Window, in_epoch: int, bar: Any) -> None:
+        figures = window.figures(self.model, self.ranks, self.options.loss_weighting)
+        if not self._log:
+            return
+        elapsed = max(time.monotonic() - window.started, 1e-9)
+        left = (self.total_steps - self.progress.step) * elapsed / max(window.steps, 1)
+        loss = figures.pop("loss")
+        row = {
+            "step": self.progress.step,
+            "max_steps": self.total_steps,
+            "epoch": self.progress.epoch,
+            "batch": self.progress.batches,
+            "epoch_batches": in_epoch,
+            "loss": loss,
+            "lr": window.lr,
+            "grad_norm": window.grad_norm,
+            "hours_seen": self.progress.hours_seen,
+            "audio_s/s": window.seconds / elapsed,
+            "mem_gb": _memory_gb(self.ranks.device),
+            "eta": clock(left),
+            **figures,
+        }
+        self._log.training(row)
+        bar.set_postfix_str(f"loss {loss:.3f} lr {window.lr:.1e}")
+
+    def _share_statistics(self) -> None:
+        """Every rank validates with the main rank's BatchNorm statistics, which are the ones that are
+        saved."""
+        if self.ranks.world_size > 1:
+            for buffer in self._statistics:
+                torch.distributed.broadcast(buffer, src=0)
+
+    def _message(self, text: str) -> None:
+        if self._log:
+            self._log.message(text)
+
+    def _bar(self) -> Any:
+        if self.ranks.is_main and self.options.enable_progress_bar:
+            return self.progress_bar(self.total_steps, self.progress.step)
+        return _NoBar()
+
+    def _reseed(self, kind: str, epoch: int, number: int) -> None:
+        """Every random draw of a micro-batch follows from (seed, epoch, batch, rank), so a resume repeats
+        it."""
+        key = f"{self.options.seed}|{kind}|{epoch}|{number}|{self.ranks.rank}".encode()
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed & 0xFFFFFFFF)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.options.autocast_bf16:
+            return torch.autocast(self.ranks.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _without_exchange(self) -> contextlib.AbstractContextManager:
+        if isinstance(self._forward, torch.nn.parallel.DistributedDataParallel):
+            return self._forward.no_sync()
+        return contextlib.nullcontext()
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._stop_signal and number == signal.SIGINT:  # a second Ctrl-C does not wait for the step
+            raise KeyboardInterrupt
+        self._stop_signal = number
+
+
+class Window:
+    """Sums since the last log line, kept on the device until they are printed."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.steps = 0
+        self.seconds = 0.0
+        self.lr = self.grad_norm = 0.0
+        self._batches = 0
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def add(self, loss_sum: torch.Tensor, weight: torch.Tensor, stats: Mapping[str, torch.Tensor]) -> None:
+        loss_sum = loss_sum.double()
+        mean = torch.where(weight > 0, loss_sum / weight.clamp(min=1), torch.zeros_like(loss_sum))
+        self._batches += 1
+        for key, value in {
+            "loss_sum": loss_sum,
+            "weight": weight.double(),
+            "mean_loss": mean,
+            **stats,
+        }.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value.clone()
+
+    def figures(self, model: TrainableModel, ranks: Ranks, loss_weighting: str) -> dict[str, float]:
+        """`loss` and the model's metrics over all ranks; a collective call."""
+        # A rank may have had no batch at all (validation data smaller than the number of ranks).
+        known: dict[str, Any] = next(
+            (keys for keys in ranks.gather({k: (v.shape, v.dtype) for k, v in self._sums.items()}) if keys),
+            {},
+        )
+        sums = {
+            key: ranks.sum(self._sums.get(key, torch.zeros(shape, dtype=dtype, device=ranks.device))).cpu()
+            for key, (shape, dtype) in known.items()
+        }
+        batches = float(ranks.sum(torch.tensor(float(self._batches), device=ranks.device)))
+        if not sums:
+            return {"loss": float("nan")}
+        loss_sum, weight = float(sums.pop("loss_sum")), float(sums.pop("weight"))
+        mean_of_means = float(sums.pop("mean_loss")) / max(batches, 1.0)
+        loss = loss_sum / weight if weight else float("nan")
+        metrics = model.metrics(loss_sum, weight, sums)
+        return {"loss": mean_of_means if loss_weighting == "nemo" else loss, **metrics}
+
+
+def total_steps(options: TrainerOptions, data: TrainingData) -> int:
+    """Optimiser steps that the options ask for; the smaller of max_steps and max_epochs."""
+    by_epochs = sys.maxsize
+    if options.max_epochs >= 0:
+        by_epochs = sum(
+            math.ceil(data.num_batches(epoch) / options.accumulate_grad_batches)
+            for epoch in range(options.max_epochs)
+        )
+    return min(options.max_steps, by_epochs) if options.max_steps >= 0 else by_epochs
+
+
+class _LossModule(torch.nn.Module):
+    """Reaches `training_loss` through forward, where DistributedDataParallel hooks in."""
+
+    def __init__(self, model: TrainableModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        return self.model.training_loss(batch)
+
+
+class _NoBar:
+    def update(self, count: int) -> None: ...
+
+    def set_postfix_str(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _data_parallel(model: TrainableModel, ranks: Ranks) -> torch.nn.Module:
+    module = _LossModule(model)
+    if ranks.world_size == 1:
+        return module
+    device_ids = [ranks.device.index] if ranks.device.type == "cuda" else None
+    # Buffers are not broadcast at every step: position tables grow on each rank by its own need, and running
+    # statistics are shared when they are used (Trainer._share_statistics).
+    return torch.nn.parallel.DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
+
+
+def _running_statistics(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Buffers that a forward pass in train mode changes (BatchNorm's)."""
+    found = []
+    for module in model.modules():
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            buffer = module._buffers.get(name)
+            if buffer is not None:
+                found.append(buffer)
+    return found
+
+
+def _grouped(batches: Iterator[Batch], start: int, end: int, size: int) -> Iterator[list[Batch]]:
+    """Micro-batches in groups of `size`, as one optimiser step takes them; the last group of an epoch may
+    be smaller."""
+    group: list[Batch] = []
+    for number, batch in enumerate(batches, start + 1):
+        group.append(batch)
+        if len(group) == size or number == end:
+            yield group
+            group = []
+
+
+def _memory_gb(device: torch.device) -> float:
+    """Peak memory of the device's allocator, or resident memory of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9

@@ -1,0 +1,182 @@
+"""The `trainer:` and `exp_manager:` sections of a NeMo YAML: honoured, or refused by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+# What we add to NeMo's 18 trainer keys, with the values a YAML without them gets.
+TRAINER_ADDITIONS: dict[str, Any] = {
+    "seed": 0,
+    "loss_weighting": "frames",
+    "max_nonfinite_steps": 10,
+}
+EXP_MANAGER_ADDITIONS: dict[str, Any] = {
+    "explicit_log_dir": None,
+    "version": None,
+}
+CHECKPOINT_ADDITIONS: dict[str, Any] = {
+    "save_last": True,
+    "every_n_train_steps": None,
+    "auto_insert_metric_name": True,
+    "save_nemo_on_train_end": True,
+}
+
+PRECISIONS = {
+    "32": "32",
+    "32-true": "32",
+    "fp32": "32",
+    "bf16": "bf16",
+    "bf16-mixed": "bf16",
+}
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """NeMo's `trainer:` keys (Lightning's names and meanings) and our additions.
+
+    max_steps counts optimiser steps, max_epochs passes over the data; -1 means no limit, one of them must
+    be set. val_check_interval: an int is micro-batches, counted on across epochs; a float is a share of
+    each epoch. loss_weighting: `frames` weighs every counted frame alike over micro-batches and ranks;
+    `nemo` averages the means of micro-batches and ranks, as Lightning does.  max_nonfinite_steps: that
+    many skipped steps in a row end the run.
+    """
+
+    devices: Any = -1
+    num_nodes: int = 1
+    max_epochs: int = -1
+    max_steps: int = -1
+    val_check_interval: int | float = 1.0
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    precision: Any = 32
+    log_every_n_steps: int = 50
+    enable_progress_bar: bool = True
+    num_sanity_val_steps: int = 0
+    check_val_every_n_epoch: int | None = 1
+    sync_batchnorm: bool = False
+    enable_checkpointing: bool = False
+    logger: bool = False
+    benchmark: bool = False
+    seed: int = 0
+    loss_weighting: str = "frames"
+    max_nonfinite_steps: int = 10
+
+    @classmethod
+    def from_config(cls, section: Mapping[str, Any]) -> TrainerOptions:
+        """Check a resolved `trainer:` section; raises ValueError naming the key, the value and the way
+        out."""
+        _known(section, cls, "trainer")
+        options = cls(**section)
+        _one_of("trainer.accelerator", options.accelerator, ("auto", "cpu", "gpu", "cuda"))
+        _one_of("trainer.strategy", options.strategy, ("auto", "ddp"))
+        _one_of("trainer.loss_weighting", options.loss_weighting, ("frames", "nemo"))
+        if str(options.precision) not in PRECISIONS:
+            hint = "; float16 needs loss scaling, bf16 does not" if "16" in str(options.precision) else ""
+            raise ValueError(
+                f"trainer.precision: {options.precision!r} is not one of {', '.join(PRECISIONS)}{hint}"
+            )
+        for key in ("enable_checkpointing", "logger"):
+            if getattr(options, key):
+                raise ValueError(
+                    f"trainer.{key}: exp_manager makes them, as in NeMo's YAML; set trainer.{key}=false"
+                )
+        if options.max_steps < 0 and options.max_epochs < 0:
+            raise ValueError(
+                "trainer.max_steps and trainer.max_epochs are both -1: the run would never end; set one"
+            )
+        for key in ("num_nodes", "accumulate_grad_batches", "log_every_n_steps", "max_nonfinite_steps"):
+            _at_least("trainer", key, getattr(options, key), 1)
+        _at_least("trainer", "num_sanity_val_steps", options.num_sanity_val_steps, -1)
+        interval = options.val_check_interval
+        share = isinstance(interval, float) and 0 < interval <= 1
+        if not share and not (isinstance(interval, int) and not isinstance(interval, bool) and interval >= 1):
+            raise ValueError(
+                f"trainer.val_check_interval: {interval!r} is neither a number of batches nor a "
+                f"share in (0, 1]"
+            )
+        return options
+
+    @property
+    def autocast_bf16(self) -> bool:
+        return PRECISIONS[str(self.precision)] == "bf16"
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """`exp_manager.checkpoint_callback_params`.
+
+    filename may use {step}, {epoch} and logged figures with a format ({val_loss:.3f}); as in Lightning,
+    `name=` is put before each figure unless auto_insert_metric_name is false.  every_n_train_steps adds
+    checkpoints between the validations.  save_top_k: how many best ones are kept, -1 for all.
+    """
+
+    monitor: str = "val_loss"
+    mode: str = "min"
+    save_top_k: int = 3
+    save_last: bool = True
+    always_save_nemo: bool = False
+    save_nemo_on_train_end: bool = True
+    filename: str | None = None
+    every_n_train_steps: int | None = None
+    auto_insert_metric_name: bool = True
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """`exp_manager:` keys: where the run is kept and what is kept of it."""
+
+    exp_dir: str | None = None
+    name: str = "default"
+    version: str | None = None
+    explicit_log_dir: str | None = None
+    create_tensorboard_logger: bool = True
+    create_checkpoint_callback: bool = True
+    resume_if_exists: bool = False
+    resume_ignore_no_checkpoint: bool = False
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+
+    @classmethod
+    def from_config(cls, section: Mapping[str, Any]) -> ExperimentOptions:
+        """Check a resolved `exp_manager:` section; raises ValueError naming key and value."""
+        arguments = dict(section)
+        if arguments.pop("create_wandb_logger", False):
+            raise ValueError(
+                "exp_manager.create_wandb_logger: Weights & Biases is not supported; set it to "
+                "false and read "
+                "metrics.jsonl or the TensorBoard events"
+            )
+        arguments.pop("wandb_logger_kwargs", None)
+        callback = arguments.pop("checkpoint_callback_params", None) or {}
+        _known({k: v for k, v in arguments.items() if k != "checkpoint"}, cls, "exp_manager")
+        _known(callback, CheckpointOptions, "exp_manager.checkpoint_callback_params")
+        checkpoint = CheckpointOptions(**callback)
+        prefix = "exp_manager.checkpoint_callback_params"
+        _one_of(f"{prefix}.mode", checkpoint.mode, ("min", "max"))
+        _at_least(prefix, "save_top_k", checkpoint.save_top_k, -1)
+        if checkpoint.every_n_train_steps is not None:
+            _at_least(prefix, "every_n_train_steps", checkpoint.every_n_train_steps, 1)
+        return cls(**{k: v for k, v in arguments.items() if v is not None}, checkpoint=checkpoint)
+
+
+def _known(section: Mapping[str, Any], options: type, name: str) -> None:
+    known = [key for key in (f.name for f in fields(options)) if key != "checkpoint"]
+    for key in section:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+            raise ValueError(f"{name}.{key} is not supported; {hint} (~{name}.{key} removes it)")
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+
+
+def _at_least(prefix: str, key: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{prefix}.{key}: {value!r} must be a whole number of at least {least}")

@@ -1,0 +1,128 @@
+"""Learning-rate schedules as pure functions of the optimiser step, with NeMo's names and curves.
+
+There is no scheduler state to save: a resumed run computes its rate from its step and its configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nest_ssl.config import check_arguments
+
+Schedule = Callable[[int], float]
+
+
+def build_schedule(sched: Mapping[str, Any] | None, base_lr: float, max_steps: int) -> Schedule:
+    """Give `step -> lr` (0-based optimiser step) for a NeMo `optim.sched` section; None keeps `base_lr`.
+
+    max_steps: optimiser steps of the whole run; a `max_steps` key of the section wins, as in NeMo.
+    Raises ValueError for an unknown name or key, and for warmup_steps together with warmup_ratio.
+    """
+    if not sched:
+        return lambda step: base_lr
+    arguments = dict(sched)
+    name = arguments.pop("name", None)
+    if name not in SCHEDULES:
+        raise ValueError(f"model.optim.sched.name: {name!r} is not one of {', '.join(SCHEDULES)}")
+    arguments["max_steps"] = arguments.get("max_steps") or max_steps
+    arguments["warmup_steps"] = _warmup_steps(
+        arguments.pop("warmup_steps", None), arguments.pop("warmup_ratio", None), arguments["max_steps"]
+    )
+    for ignored in (
+        "last_epoch",
+        "monitor",
+        "reduce_on_plateau",
+    ):  # Lightning's, without effect on these curves
+        arguments.pop(ignored, None)
+    check_arguments(SCHEDULES[name], {"base_lr": base_lr, **arguments}, "model.optim.sched")
+    return SCHEDULES[name](base_lr=base_lr, **arguments)
+
+
+def noam_annealing(
+    base_lr: float, d_model: int, max_steps: int, warmup_steps: int, min_lr: float = 0.0
+) -> Schedule:
+    """Vaswani et al. 2017 (arXiv 1706.03762), section 5.3, times base_lr; steps 0 and 1 have the same rate.
+
+    Peak: base_lr * d_model**-0.5 * warmup_steps**-0.5.  max_steps has no effect.  min_lr holds after
+    warm-up only.
+    """
+    if base_lr < min_lr:
+        raise ValueError(f"model.optim.lr {base_lr} is below model.optim.sched.min_lr {min_lr}")
+    scale = base_lr * d_model**-0.5
+
+    def rate(step: int) -> float:
+        step = max(1, step)
+        if warmup_steps == 0:
+            return max(scale * step**-0.5, min_lr)
+        lr = scale * min(step**-0.5, step * warmup_steps**-1.5)
+        return max(lr, min_lr) if step > warmup_steps else lr
+
+    return rate
+
+
+def cosine_annealing(
+    base_lr: float, max_steps: int, warmup_steps: int, min_lr: float = 0.0, constant_steps: int = 0
+) -> Schedule:
+    """Half a cosine from base_lr to min_lr after a linear warm-up.
+
+    constant_steps > 0 is NeMo's Megatron variant: the warm-up starts at 0, and min_lr is held for the last
+    constant_steps.
+    """
+
+    def rate(step: int) -> float:
+        if warmup_steps and step <= warmup_steps:
+            return base_lr * (step / warmup_steps if constant_steps else (step + 1) / (warmup_steps + 1))
+        decay_steps = max_steps - warmup_steps - constant_steps
+        done = step - warmup_steps
+        if step > max_steps or done > decay_steps:
+            return min_lr
+        return min_lr + 0.5 * (base_lr - min_lr) * (1 + math.cos(math.pi * done / decay_steps))
+
+    return rate
+
+
+def inverse_square_root_annealing(
+    base_lr: float, max_steps: int, warmup_steps: int, min_lr: float = 0.0
+) -> Schedule:
+    """base_lr / sqrt((step + 1) / (warmup_steps + 1)) after a linear warm-up; min_lr after max_steps."""
+
+    def rate(step: int) -> float:
+        if warmup_steps and step <= warmup_steps:
+            return base_lr * (step + 1) / (warmup_steps + 1)
+        if step > max_steps:
+            return min_lr
+        return base_lr / math.sqrt((step + 1) / (warmup_steps + 1))
+
+    return rate
+
+
+def warmup_policy(base_lr: float, max_steps: int, warmup_steps: int, min_lr: float = 0.0) -> Schedule:
+    """Linear warm-up, then base_lr until max_steps, then min_lr."""
+
+    def rate(step: int) -> float:
+        if warmup_steps and step <= warmup_steps:
+            return base_lr * (step + 1) / (warmup_steps + 1)
+        return min_lr if step > max_steps else base_lr
+
+    return rate
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "NoamAnnealing": noam_annealing,
+    "CosineAnnealing": cosine_annealing,
+    "InverseSquareRootAnnealing": inverse_square_root_annealing,
+    "WarmupPolicy": warmup_policy,
+}
+
+
+def _warmup_steps(steps: int | None, ratio: float | None, max_steps: int) -> int:
+    if steps is not None and ratio is not None:
+        raise ValueError(
+            f"model.optim.sched: warmup_steps ({steps}) and warmup_ratio ({ratio}) exclude each "
+            f"other; set one to null"
+        )
+    if ratio is not None:
+        return int(ratio * max_steps)
+    return steps or 0
