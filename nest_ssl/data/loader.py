@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import shutil
 import signal
@@ -25,9 +27,9 @@ log = logging.getLogger(__name__)
 class SSLDataLoader:
     """The trainer's batches: batches(epoch, start) is a pure function of the plan, the seed and the rank.
 
-    num_workers: 0 reads in this process; otherwise so many worker processes stay alive from the first use
-    until
-        `close()`, and each has up to `prefetch_factor` batches under way.
+    num_workers: 0 reads in this process; otherwise that many processes stay from the first use until
+    `close()`,
+        and each has up to `prefetch_factor` batches under way.
     pin_memory: batches come in page-locked memory, where there is a GPU.
     batch_augmentor: called in the worker as augmentor(batch, rng).
     `corrupt`: utterance id -> reason, of utterances left out under the dataset's max_corrupt.
@@ -97,6 +99,21 @@ class SSLDataLoader:
             "repeated_batches": plan.repeated_batches,
             "longer_than_batch_duration": self.plan.count_over_long(),
         }
+
+    def fingerprint(self) -> str:
+        """Give a text that changes when the order or content of the batches would."""
+        dataset, plan = self.dataset, self.plan
+        noise = dataset.noise.corpus.indexes if dataset.noise else []
+        facts = {
+            "manifests": [index.fingerprint() for index in dataset.corpus.indexes],
+            "noise": [index.fingerprint() for index in noise],
+            "dropped": dataset.corpus.dropped,
+            "audio": [dataset.sample_rate, dataset.min_samples, dataset.pad_mode, dataset.trim_silence],
+            "channel": dataset.channel_selector,
+            "batches": [plan.batch_size, plan.batch_duration, plan.world_size, plan.training, plan.drop_last],
+            "order": [plan.shuffle, plan.use_bucketing, plan.duration_jitter, plan.seed, dataset.seed],
+        }
+        return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
     def close(self) -> None:
         """End the worker processes."""

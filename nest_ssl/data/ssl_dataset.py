@@ -170,6 +170,6 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
     def _way_out(self) -> str:
         manifest = self.corpus.manifests[0]
         return (
-            f"python -m nest_ssl.bin.manifest --check {manifest} lists every bad row; repair or remove them, "
-            f"or set {self.name}.max_corrupt=N to go on without up to N such utterances"
+            f"python -m nest_ssl.bin.manifest --check {manifest} --decode lists every bad row; "
+            f"repair or remove them, or set {self.name}.max_corrupt=N to go on without up to N of them"
         )

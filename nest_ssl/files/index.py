@@ -44,6 +44,7 @@ class _Table:
     durations: np.ndarray  # (rows,) float32 seconds, NaN = not stated
     rows_after_blanks: np.ndarray  # (blank lines,) int64: number of the row that follows
     line_without_audio: int  # first line that names no audio file, 0 = all do
+    checksum: int = 0  # CRC-32 of the arrays
 
 
 class ManifestIndex:
@@ -115,6 +116,10 @@ class ManifestIndex:
     def line(self, i: int) -> int:
         """Give the number, from 1, of the line on which row `i` stands."""
         return i + 1 + int(np.searchsorted(self._table.rows_after_blanks, i, side="right"))
+
+    def fingerprint(self) -> str:
+        """Give a text that differs between manifests of other content, wherever they are."""
+        return f"{self._stamp['size']}-{self._stamp['digest']}-{self._table.checksum:08x}"
 
     def close(self) -> None:
         """Close the manifest; the arrays stay usable."""
@@ -211,12 +216,14 @@ def _build(path: Path, descriptor: int) -> _Table:
     offsets.append(position)
     if len(durations) >= ROWS_PER_LOG_LINE:
         log.info("index of %s built rows %d seconds %.0f", path, len(durations), time.monotonic() - started)
-    return _Table(
-        np.frombuffer(offsets, np.int64),
-        np.frombuffer(durations, np.float32) if durations else np.zeros(0, np.float32),
-        np.frombuffer(rows_after_blanks, np.int64) if rows_after_blanks else np.zeros(0, np.int64),
-        line_without_audio,
-    )
+    arrays = [
+        np.frombuffer(values, dtype) if values else np.zeros(0, dtype)
+        for values, dtype in ((offsets, np.int64), (durations, np.float32), (rows_after_blanks, np.int64))
+    ]
+    checksum = 0
+    for values in arrays:
+        checksum = zlib.crc32(values.data, checksum)
+    return _Table(arrays[0], arrays[1], arrays[2], line_without_audio, checksum)
 
 
 def _seconds(duration: Any, path: Path, line_number: int) -> float:
@@ -229,10 +236,6 @@ def _seconds(duration: Any, path: Path, line_number: int) -> float:
 
 def _save(path: Path, stamp: dict[str, Any], table: _Table) -> _Table | None:
     """Write the index and give it mapped from disk; None where it cannot be written."""
-    arrays = [np.ascontiguousarray(a) for a in (table.offsets, table.durations, table.rows_after_blanks)]
-    checksum = 0
-    for values in arrays:
-        checksum = zlib.crc32(values.data, checksum)
     header = {
         "what": "nest_ssl manifest index",
         "version": VERSION,
@@ -241,12 +244,12 @@ def _save(path: Path, stamp: dict[str, Any], table: _Table) -> _Table | None:
         "rows": len(table.durations),
         "blank_lines": len(table.rows_after_blanks),
         "line_without_audio": table.line_without_audio,
-        "crc32": checksum,
+        "crc32": table.checksum,
     }
     try:
         with replaced(path) as temporary, open(temporary, "wb") as file:
             file.write(json.dumps(header).encode().ljust(HEADER_BYTES - 1) + b"\n")
-            for values in arrays:
+            for values in (table.offsets, table.durations, table.rows_after_blanks):
                 file.write(values.data)
     except OSError as error:
         log.warning(
@@ -279,6 +282,7 @@ def _load(path: Path, stamp: dict[str, Any]) -> _Table | None:
             _mapped(path, np.float32, ends[1], rows),
             np.array(_mapped(path, np.int64, ends[2], blanks)),
             header["line_without_audio"],
+            checksum,
         )
     except FileNotFoundError:
         return None

@@ -19,13 +19,19 @@ def read_rows(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
     A byte order mark, CRLF and a missing last newline are taken as they come.  Raises FileNotFoundError for a
     missing file and ValueError "path:line: ..." for a line that is no JSON object.
     """
+    for line_number, line in read_lines(path):
+        yield line_number, parse_row(line, path, line_number)
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
+    """Give (line number, content) of lines that are not blank, for a caller that goes on after a bad one."""
     check_is_file(path)
     with open(path, "rb") as file:
         for line_number, line in enumerate(file, start=1):
             if line_number == 1:
                 line = line.removeprefix(BYTE_ORDER_MARK)
             if line.strip():
-                yield line_number, parse_row(line, path, line_number)
+                yield line_number, line
 
 
 def parse_row(line: bytes, path: str | os.PathLike, line_number: int) -> dict[str, Any]:

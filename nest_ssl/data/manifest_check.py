@@ -1,0 +1,156 @@
+"""Checks of a manifest against itself and against its audio; every problem is named with file and line."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nest_ssl.data.corpus import resolve_audio_path
+from nest_ssl.data.splits import double_digests, identity_digest, positive_seconds, row_identity
+from nest_ssl.files.audio import audio_info, read_audio
+from nest_ssl.files.manifest import parse_row, read_lines
+
+# Manifests round durations, mostly to 1 or 10 ms; half a hop of the usual front end more changes nothing.
+TOLERANCE_S = 0.015
+ROWS_UNDER_WAY = 1024
+
+
+class Problem(NamedTuple):
+    """A problem: manifest, line from 1 (0 = the whole file), kind, and what was found."""
+
+    manifest: Path
+    line: int
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        place = f"{self.manifest}:{self.line}" if self.line else str(self.manifest)
+        return f"{place}: {self.kind}: {self.detail}"
+
+
+@dataclass
+class Checked:
+    """Sums over the rows that were parsed; those with several channels need channel_selector to be used."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    several_channels: int = 0
+
+
+def check_manifest(
+    manifest: Path, checked: Checked, sample_rate: int | None = None, decode: bool = False, threads: int = 8
+) -> Iterator[Problem]:
+    """Give the problems of a manifest in the order of its lines, and add what it holds to `checked`.
+
+    Reads the header of every audio file in `threads` threads; `decode` reads all of the audio, which alone
+    finds damage behind the header.  `sample_rate`: the rate that every file should have, None = any.
+    """
+    doubles = double_digests(_identities(manifest))
+    seen: dict[str, int] = {}
+    empty = True
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        under_way: deque[tuple[list[Problem], Future[list[Problem]] | None]] = deque()
+        for line_number, content in read_lines(manifest):
+            empty = False
+            try:
+                row = parse_row(content, manifest, line_number)
+            except ValueError as error:
+                detail = str(error).removeprefix(f"{manifest}:{line_number}: ")
+                under_way.append(([Problem(manifest, line_number, "bad JSON", detail)], None))
+                continue
+            checked.rows += 1
+            problems = [Problem(manifest, line_number, *found) for found in _check_fields(row, checked)]
+            identity = row_identity(row)
+            if doubles and identity_digest(identity) in doubles:
+                first = seen.setdefault(identity, line_number)
+                if first != line_number:
+                    detail = f"{identity!r} is also that of line {first}"
+                    problems.append(Problem(manifest, line_number, "double id", detail))
+            arguments = (row, manifest, line_number, checked, sample_rate, decode)
+            under_way.append((problems, pool.submit(_check_audio, *arguments)))
+            if len(under_way) >= ROWS_UNDER_WAY:
+                yield from _finished(under_way.popleft())
+        while under_way:
+            yield from _finished(under_way.popleft())
+    if empty:
+        yield Problem(manifest, 0, "empty manifest", "it has no rows")
+
+
+def _finished(entry: tuple[list[Problem], Future[list[Problem]] | None]) -> list[Problem]:
+    problems, audio = entry
+    return problems + (audio.result() if audio else [])
+
+
+def _identities(manifest: Path) -> Iterator[str]:
+    for line_number, content in read_lines(manifest):
+        try:
+            yield row_identity(parse_row(content, manifest, line_number))
+        except ValueError:
+            continue  # reported by the pass that follows
+
+
+def _check_fields(row: dict[str, Any], checked: Checked) -> Iterator[tuple[str, str]]:
+    audio = row.get("audio_filepath") or row.get("audio_filename")
+    if not audio:
+        yield "missing key", f"there is no audio_filepath; the row has {', '.join(row) or 'no fields'}"
+    elif not isinstance(audio, str):
+        yield "bad value", f"audio_filepath is {audio!r}, not a path"
+    duration, offset = row.get("duration"), row.get("offset")
+    if duration is None:
+        yield "missing key", "there is no duration"
+    elif not positive_seconds(duration):
+        yield "bad duration", f"{duration!r} is not a positive number of seconds"
+    else:
+        checked.seconds += duration
+    if offset is not None and not (offset == 0 or positive_seconds(offset)):
+        yield "bad value", f"offset is {offset!r}, not a number of seconds from 0"
+
+
+def _check_audio(
+    row: dict[str, Any], manifest: Path, line: int, checked: Checked, sample_rate: int | None, decode: bool
+) -> list[Problem]:
+    audio = row.get("audio_filepath") or row.get("audio_filename")
+    if not isinstance(audio, str):
+        return []
+    path = resolve_audio_path(audio, manifest)
+    if not path.is_file():
+        detail = f"{audio} is neither there nor in {manifest.parent}"
+        return [Problem(manifest, line, "missing audio", detail)]
+    try:
+        info = audio_info(path)
+        if decode:
+            read_audio(path, channel="average")
+    except (ValueError, OSError) as error:
+        return [Problem(manifest, line, "unreadable audio", str(error))]
+    problems = []
+    if info.num_frames == 0:
+        problems.append(Problem(manifest, line, "unreadable audio", f"{path}: it has no samples"))
+    if info.channels > 1:
+        checked.several_channels += 1
+    if sample_rate is not None and info.sample_rate != sample_rate:
+        detail = f"{path} has {info.sample_rate} Hz, not {sample_rate}"
+        problems.append(Problem(manifest, line, "wrong sample rate", detail))
+    difference = _difference(row, info.duration_s)
+    if difference:
+        problems.append(Problem(manifest, line, "wrong duration", f"{difference} of {path}"))
+    return problems
+
+
+def _difference(row: dict[str, Any], whole_s: float) -> str:
+    """What is wrong with the times of a row for audio of `whole_s` seconds; with an offset it may be a part."""
+    duration: Any = row.get("duration")
+    offset: Any = row.get("offset")
+    if not positive_seconds(duration):
+        return ""
+    if positive_seconds(offset) or offset == 0:
+        end = offset + duration
+        return (
+            f"offset {offset} s and duration {duration} s reach behind the {whole_s:.3f} s"
+            if (end > whole_s + TOLERANCE_S)
+            else ""
+        )
+    return f"{duration} s do not match the {whole_s:.3f} s" if abs(duration - whole_s) > TOLERANCE_S else ""
