@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Environment of every recipe: `source path.sh`, from any folder, any number of times. Makes .venv if it has to.
+# Environment of every recipe: `source path.sh`, from any folder, any number of times. Makes .venv if need be.
 #
 #   NEST_PYTHON, NEST_EXTRAS, NEST_TORCH_INDEX   see utils/setup_env.sh
 #   NEST_REQUIRE_ENV=1                           only use a finished environment, as every Slurm job does

@@ -24,3 +24,13 @@ def goldens() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference tensors at {folder}; NEST_GOLDENS names their folder")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the slice left out, before pytest's closing line."""
+    deselected = len(terminalreporter.stats.get("deselected", []))
+    if deselected:
+        terminalreporter.write_line(f"left out: {deselected} tests; bash tests/run.sh --full runs all")
+    skipped = len(terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(f"skipped: {skipped} tests, for the reasons above")

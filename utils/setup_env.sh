@@ -181,6 +181,10 @@ use_existing_python() {
   [[ -z ${NEST_EXTRAS+set} ]] || wanted=(--extras "$extras")
   python=$(type -P -- "$NEST_PYTHON") || die "$needs is not an executable file"
   [[ $python == /* ]] || python=$PWD/$python
+  if [[ $python == "$root"/.nest_python/* ]]; then # "python3", found where path.sh put it
+    bin=${python%/*}
+    return
+  fi
   folder=$root/.nest_python/$(printf '%s' "$python" | cksum | tr ' ' -)
   bin=$folder/bin
   if [[ -x $bin/python3 && -f $folder/state ]] &&
