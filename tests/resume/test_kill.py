@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from tests.resume.runs import (
     assert_same_bits,
     final_state,
