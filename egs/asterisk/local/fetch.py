@@ -1,0 +1,230 @@
+"""Fetch the archives of the Asterisk prompts and write down where they are.
+
+Routes, the first that applies:
+  --deb-dir DIR      a folder of the Debian packages (no network)
+  --tarball-dir DIR  a folder of the upstream project's releases (no network)
+  apt                `apt-get download` by package name, where there is apt; needs no root
+  upstream           the releases from the upstream project's site
+
+The upstream route could be tried against a local imitation of the site only; every file it brings is checked
+against the same table as the packages' files (prepare_data.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from packages import FORMATS, LANGUAGES, UPSTREAM, Source, sources
+
+from nest_ssl.bin.terminal import progress_bar, run
+from nest_ssl.files.atomic import replaced
+
+TIMEOUT_S = 30
+TRIES = 5
+CHUNK_BYTES = 1 << 18
+
+log = logging.getLogger("fetch")
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
+    wanted = sources(arguments.languages, arguments.formats)
+    if arguments.deb_dir:
+        archives = find_archives(arguments.deb_dir, wanted, deb_pattern)
+    elif arguments.tarball_dir:
+        archives = find_archives(arguments.tarball_dir, wanted, lambda source: source.tarball)
+    else:
+        route = arguments.route or ("apt" if shutil.which("apt-get") else "upstream")
+        arguments.downloads.mkdir(parents=True, exist_ok=True)
+        if route == "apt":
+            apt_download(wanted, arguments.downloads)
+            archives = find_archives(arguments.downloads, wanted, deb_pattern)
+        else:
+            upstream_download(wanted, arguments.downloads, arguments.upstream)
+            archives = find_archives(arguments.downloads, wanted, lambda source: source.tarball)
+    listing = {source.name: str(path.resolve()) for source, path in archives.items()}
+    with replaced(arguments.out) as temporary:
+        temporary.write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
+    log.info("archives %d bytes %d listed in %s", len(listing), total_bytes(archives), arguments.out)
+    return 0
+
+
+def deb_pattern(source: Source) -> str:
+    """Name of the package file of a source, its version open."""
+    return f"{source.package}_*.deb"
+
+
+def find_archives(folder: Path, wanted: list[Source], pattern: Callable[[Source], str]) -> dict[Source, Path]:
+    """Give the archive of every source from a folder; FileNotFoundError names all that are missing."""
+    found = {source: sorted(folder.glob(pattern(source))) for source in wanted}
+    missing = sorted({pattern(source) for source, paths in found.items() if not paths})
+    if missing:
+        raise FileNotFoundError(f"{folder} lacks {len(missing)} of the archives: {', '.join(missing)}")
+    return {source: paths[-1] for source, paths in found.items()}
+
+
+def total_bytes(archives: dict[Source, Path]) -> int:
+    """Size of the archives together, each counted once."""
+    return sum(path.stat().st_size for path in set(archives.values()))
+
+
+def apt_download(wanted: list[Source], downloads: Path) -> None:
+    """Bring the packages that `downloads` lacks.
+
+    They are loaded into a folder of their own and moved when apt has verified them all, so that what lies in
+    `downloads` is complete.  Raises OSError with apt's words and the other ways if apt cannot.
+    """
+    packages = [source.package for source in wanted if not list(downloads.glob(deb_pattern(source)))]
+    if not packages:
+        return
+    partial = downloads / ".partial"
+    partial.mkdir(exist_ok=True)
+    listing = apt_get("--print-uris", packages, partial)
+    if listing.returncode and os.geteuid() == 0:
+        log.info("apt-get update: the package lists are missing or old")
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False)
+        listing = apt_get("--print-uris", packages, partial)
+    if listing.returncode:
+        raise apt_failed(listing.stderr)
+    sizes = {
+        words[1]: int(words[2]) for words in map(str.split, listing.stdout.splitlines()) if len(words) > 2
+    }
+    clear_partial(partial, sizes)
+    log.info("apt-get download packages %d bytes %d", len(packages), sum(sizes.values()))
+    with (
+        subprocess.Popen(
+            apt_command(None, packages),
+            cwd=partial,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        progress_bar(sum(sizes.values()) or None, "B", "fetch") as bar,
+    ):
+        while process.poll() is None:
+            loaded = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+            bar.update(max(0, loaded - bar.n))
+            time.sleep(0.2)
+        errors = process.stderr.read() if process.stderr else ""
+    if process.returncode:
+        raise apt_failed(errors)
+    for path in partial.glob("*.deb"):
+        path.replace(downloads / path.name)
+    shutil.rmtree(partial)
+
+
+def apt_get(option: str, packages: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """Run `apt-get download` with an option, output captured."""
+    return subprocess.run(
+        apt_command(option, packages), cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def apt_command(option: str | None, packages: list[str]) -> list[str]:
+    """The words of `apt-get download`; the sandbox user could not write into the caller's folder."""
+    options = ["-q", "-o", "APT::Sandbox::User=root", "-o", f"Acquire::http::Timeout={TIMEOUT_S}"]
+    return ["apt-get", "download", *options, *([option] if option else []), *packages]
+
+
+def clear_partial(partial: Path, sizes: dict[str, int]) -> None:
+    """Remove what an interrupted run left unless it has its full size; apt verifies those by their hash."""
+    for path in partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif sizes.get(path.name) != path.stat().st_size:
+            path.unlink()
+
+
+def apt_failed(output: str) -> OSError:
+    """The error to raise when apt-get did not deliver."""
+    words = " ".join(line.strip() for line in output.splitlines() if line.startswith("E:")) or output.strip()
+    return OSError(
+        f"apt-get download failed: {words[:400]}\n"
+        "  If the package lists are missing: sudo apt-get update, then the same command again.\n"
+        "  Without a network: --deb-dir DIR (Debian packages) or --tarball-dir DIR (upstream releases).\n"
+        "  Without these packages in apt: --route upstream"
+    )
+
+
+def upstream_download(wanted: list[Source], downloads: Path, site: str) -> None:
+    """Bring the releases that `downloads` lacks; an interrupted one goes on where it stopped."""
+    names = [
+        name for name in dict.fromkeys(source.tarball for source in wanted) if not (downloads / name).exists()
+    ]
+    for number, name in enumerate(names, start=1):
+        log.info("download %d/%d %s", number, len(names), name)
+        download(site.rstrip("/") + "/" + name, downloads / name)
+
+
+def download(url: str, path: Path) -> None:
+    """Load `url` to `path`, which appears only when whole; tried 5 times, each from where it broke off.
+
+    The part is kept as NAME.partial.  Raises OSError naming the URL and what the server said.
+    """
+    partial = path.with_name(path.name + ".partial")
+    for attempt in range(1, TRIES + 1):
+        try:
+            load_rest(url, partial)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # the part is not a part of what the server has now
+                partial.unlink(missing_ok=True)
+            if attempt == TRIES or error.code in (401, 403, 404, 410):
+                raise OSError(f"{url}: the server answered {error.code} {error.reason}") from error
+        except (OSError, ValueError) as error:
+            if attempt == TRIES:
+                raise OSError(
+                    f"{url}: {error}; without a network use --deb-dir DIR or --tarball-dir DIR"
+                ) from error
+        log.warning("%s broke off, try %d of %d", url, attempt + 1, TRIES)
+        time.sleep(min(2.0**attempt, 20.0))
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_rest(url: str, partial: Path) -> None:
+    """Append to `partial` what it lacks of `url`; ValueError if the connection ended early."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        if have and response.status != 206:  # the server sends the whole file again
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with (
+            open(partial, "ab" if have else "wb") as file,
+            progress_bar(total, "B", partial.stem, have) as bar,
+        ):
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                bar.update(len(chunk))
+    if total is not None and partial.stat().st_size != total:
+        raise ValueError(f"{partial.stat().st_size} of {total} bytes came")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="folder [%(default)s]")
+    parser.add_argument("--out", type=Path, required=True, help="list of the archives, JSON")
+    parser.add_argument("--deb-dir", type=Path)
+    parser.add_argument("--tarball-dir", type=Path)
+    parser.add_argument("--route", choices=("apt", "upstream"))
+    parser.add_argument("--upstream", default=UPSTREAM, help="site of the releases [%(default)s]")
+    parser.add_argument("--languages", nargs="+", choices=list(LANGUAGES), default=list(LANGUAGES))
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Telephone channel simulation: band, level, noise and codecs, drawn per utterance and reproducible."""
