@@ -204,6 +204,9 @@ class FilterbankFeatures(nn.Module):
         Frames from the item's own length on hold `pad_value`.
         """
         frames = self.get_seq_len(length)
+        if self.exact_pad:
+            # Before the samples beyond `length` are zeroed, as in NeMo: the last `stft_padding` real ones go too.
+            signal = F.pad(signal, (self.stft_padding, self.stft_padding))
         if self.preemphasis is not None:
             signal = torch.cat((signal[:, :1], signal[:, 1:] - self.preemphasis * signal[:, :-1]), dim=1)
             signal = signal.masked_fill(_beyond(length, signal.shape[1]), 0.0)
@@ -224,8 +227,6 @@ class FilterbankFeatures(nn.Module):
         return features, frames
 
     def _mel(self, signal: Tensor) -> Tensor:
-        if self.exact_pad:
-            signal = F.pad(signal, (self.stft_padding, self.stft_padding))
         spectrum = torch.stft(
             signal,
             n_fft=self.n_fft,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -74,16 +72,17 @@ class RandomBlockMasking(nn.Module):
 
     def _sample_blocks(self, length: int) -> tuple[Tensor, Tensor]:
         """First frame, and frame after the last, of every block in an item; the order of draws is NeMo's."""
-        if self.block_size >= length * self.max_mask_ratio:
+        frames = torch.tensor(
+            float(length)
+        )  # shares of it are float32, whose rounding decides ceil() as in NeMo
+        if self.block_size >= frames * self.max_mask_ratio:
             return torch.tensor([0]), torch.tensor([min(SHORT_ITEM_BLOCK, length)])
         if self.allow_overlap:
             num_positions = length - self.block_size
-            num_blocks = (
-                torch.binomial(torch.tensor(float(num_positions)), torch.tensor(self.mask_prob)).long().item()
-            )
+            num_blocks = int(torch.binomial(frames - self.block_size, torch.tensor(self.mask_prob)))
             starts = torch.randperm(num_positions)[:num_blocks]
             return starts, starts + self.block_size
-        num_blocks = math.ceil(length * self.mask_prob / self.block_size)
+        num_blocks = int(torch.ceil(frames * self.mask_prob / self.block_size))
         offset = int(torch.randint(0, self.block_size, (1,)))
         block_size = self.block_size
         if (num_blocks + 1) * block_size > length:

@@ -57,14 +57,14 @@ class RandomProjectionVectorQuantizer(nn.Module):
         """input_signal (B, D, T) -> codes (B, code_dim, T', num_books), tokens (B, T', num_books) int64.
 
         T' = T / combine_time_steps.  With one book and `squeeze_single` the last axis of both goes.  With
-        several books the codes keep NeMo's order of memory, (num_books, code_dim) read as (code_dim,
-        num_books).
+        several books the codes are NeMo's view of memory in the order (num_books, T', code_dim) as
+        (T', code_dim, num_books): of use for one book only.
         """
         tokens = self.tokens(input_signal)
         batch, frames = tokens.shape[:2]
         books = torch.arange(self.num_books, device=tokens.device)
         indices = tokens.view(batch, frames, self.num_books) + books * self.num_classes
-        codes = F.embedding(indices, self.codebooks.view(-1, self.code_dim))
+        codes = F.embedding(indices.transpose(1, 2), self.codebooks.view(-1, self.code_dim))
         codes = codes.reshape(batch, frames, self.code_dim, self.num_books)
         if self._squeezes():
             codes = codes.squeeze(-1)

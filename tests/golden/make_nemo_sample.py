@@ -1,0 +1,72 @@
+"""Cut the committed sample out of the full reference set: `python -m tests.golden.make_nemo_sample FOLDER`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+SAMPLE = Path(__file__).parent / "nemo"
+
+BASE_LEFT_OUT = ("mel_", "masked_feats", "pos_", "l0.", "layer", "grad.encoder.layers.1")
+QUANTIZERS = ("2", "4")
+AUGMENTED = ("default.0", "multi.0")
+META = (
+    *(
+        "name",
+        "waves",
+        "init_seed",
+        "mask_seed_eval",
+        "mask_seed_train",
+        "apply_mask",
+        "eval_loss",
+        "train_loss",
+    ),
+    *("state_dict_keys", "grad_norms", "traj", "nemo_version", "torch"),
+)
+
+
+def main(source: Path) -> None:
+    make_base(source / "base", SAMPLE / "base")
+    tensors = load_file(source / "quantizer.safetensors")
+    save_file(
+        {k: v for k, v in tensors.items() if k.startswith(QUANTIZERS)}, SAMPLE / "quantizer.safetensors"
+    )
+    tensors = load_file(source / "batch_augment.safetensors")
+    kept = (*AUGMENTED, "audio", "noise")
+    save_file({k: v for k, v in tensors.items() if k.startswith(kept)}, SAMPLE / "batch_augment.safetensors")
+    shutil.copyfile(source / "masking.safetensors", SAMPLE / "masking.safetensors")
+    for name in ("quantizer", "masking", "batch_augment"):
+        copy_json(source / f"{name}.json", SAMPLE / f"{name}.json")
+    with (
+        open(SAMPLE / "tiny_denoise.nemo", "wb") as file,
+        gzip.GzipFile("", "wb", 9, file, mtime=0) as packed,
+    ):
+        packed.write((source / "tiny_denoise.nemo").read_bytes())
+
+
+def make_base(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(source / "tensors.safetensors")
+    kept = {k: v for k, v in tensors.items() if not k.startswith(BASE_LEFT_OUT)}
+    kept["mel_clean.first"] = tensors["mel_clean"][0].clone()
+    save_file(kept, target / "tensors.safetensors")
+    state = load_file(source / "state_dict.safetensors")
+    save_file({k: v for k, v in state.items() if "featurizer" not in k}, target / "state_dict.safetensors")
+    shutil.copyfile(source / "config.yaml", target / "config.yaml")
+    meta = json.loads((source / "meta.json").read_text())
+    (target / "meta.json").write_text(
+        json.dumps({key: meta[key] for key in META}, separators=(",", ":")) + "\n"
+    )
+
+
+def copy_json(source: Path, target: Path) -> None:
+    target.write_text(json.dumps(json.loads(source.read_text()), separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
