@@ -141,7 +141,7 @@ def _check_audio(
 
 
 def _difference(row: dict[str, Any], whole_s: float) -> str:
-    """What is wrong with the times of a row for audio of `whole_s` seconds; with an offset it may be a part."""
+    """What is wrong with the times of a row, for audio of `whole_s` s; with an offset it may be a part."""
     duration: Any = row.get("duration")
     offset: Any = row.get("offset")
     if not positive_seconds(duration):

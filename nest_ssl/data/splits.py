@@ -27,7 +27,7 @@ SHOWN_PROBLEMS = 5
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """split_by: field whose value decides on the split; dev, test: shares of its values; durations in seconds."""
+    """split_by: field whose value decides on the split; dev, test: shares of its values; durations in s."""
 
     split_by: str = "key"
     dev: float = 0.05
@@ -47,7 +47,7 @@ class SplitOptions:
 
 @dataclass
 class SplitReport:
-    """What went where: rows and seconds per split and per reason of dropping, values of the field per split."""
+    """What went where: rows and seconds per split and reason of dropping, values of the field per split."""
 
     rows: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
@@ -87,7 +87,7 @@ class BadRow(ValueError):
 
 
 def split_of(value: str, dev: float, test: float, seed: int) -> str:
-    """Give the split of a value of the split field, by its hash: it does not move when other rows come or go."""
+    """Give the split of a value of the field, by its hash: it does not move when other rows come or go."""
     digest = hashlib.blake2b(f"{seed}\x1f{value}".encode(), digest_size=8).digest()
     position = int.from_bytes(digest, "big") / 2**64
     return "test" if position < test else "dev" if position < test + dev else "train"
