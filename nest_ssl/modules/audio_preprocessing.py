@@ -205,7 +205,7 @@ class FilterbankFeatures(nn.Module):
         """
         frames = self.get_seq_len(length)
         if self.exact_pad:
-            # Before the samples beyond `length` are zeroed, as in NeMo: the last `stft_padding` real ones go too.
+            # Before samples from `length` on are zeroed, as in NeMo: the last `stft_padding` of it go too.
             signal = F.pad(signal, (self.stft_padding, self.stft_padding))
         if self.preemphasis is not None:
             signal = torch.cat((signal[:, :1], signal[:, 1:] - self.preemphasis * signal[:, :-1]), dim=1)

@@ -121,7 +121,7 @@ def check_validation_loss(case: Case) -> None:
 
 
 def check_training(case: Case, through_forward: bool) -> None:
-    """One forward and backward in training mode: loss, all gradients' norms, some gradients, batch statistics."""
+    """One forward and backward in training mode: loss, gradients, batch statistics."""
     model, expected = case.model().train(), case.tensors
     torch.manual_seed(case.meta["mask_seed_train"])
     if through_forward:
@@ -151,7 +151,7 @@ def check_training(case: Case, through_forward: bool) -> None:
 
 
 def check_initial_weights(case: Case) -> None:
-    """The seed gives NeMo's initial weights; those that start as constants were changed when the case was made."""
+    """The seed gives NeMo's initial weights; the case changed only those that start as constants."""
     torch.manual_seed(case.meta["init_seed"])
     state = EncDecDenoiseMaskedTokenPredModel(case.config).state_dict()
     assert list(state) == list(case.meta["state_dict_keys"])
@@ -188,7 +188,7 @@ def check_trajectory(case: Case) -> None:
     state = model.state_dict()
     for key, tensor in expected.items():
         if key.startswith("traj.final."):
-            # The bias before a batch norm has a gradient of rounding noise, which AdamW scales to full steps; it
-            # moves the running mean by as much, and nothing else.
+            # The bias before a batch norm has a gradient of rounding noise, which AdamW scales to full
+            # steps; it moves the running mean by as much, and nothing else.
             close = {"rtol": 0.0, "atol": 2e-3} if key.endswith("running_mean") else ACTIVATIONS
             torch.testing.assert_close(state[key.removeprefix("traj.final.")], tensor, **close)

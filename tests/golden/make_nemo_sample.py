@@ -1,4 +1,4 @@
-"""Cut the committed sample out of the full reference set: `python -m tests.golden.make_nemo_sample FOLDER`."""
+"""Cut the committed sample out of the reference set: `python -m tests.golden.make_nemo_sample FOLDER`."""
 
 from __future__ import annotations
 

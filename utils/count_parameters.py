@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Count the parameters of a model configuration, module by module, without allocating a weight.
+
+python utils/count_parameters.py [--config FILE] [key.path=value ...]
+python utils/count_parameters.py --sizes
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from nest_ssl.bin.terminal import run  # noqa: E402  (the checkout need not be installed)
+from nest_ssl.config import load_config  # noqa: E402
+from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel  # noqa: E402
+
+CONFIG = ROOT / "conf" / "nest_fast-conformer.yaml"
+
+# The sizes named in the configuration's header: what people call them, and their overrides of model.encoder.
+SIZES = {
+    "Small": ("14M", ["d_model=176", "n_heads=4", "n_layers=16"]),
+    "Medium": ("32M", ["d_model=256", "n_heads=4", "n_layers=16"]),
+    "Large": ("120M", []),
+    "XLarge": ("616M", ["d_model=1024", "n_heads=8", "n_layers=24", "use_bias=false"]),
+    "XXLarge": ("1.2B", ["d_model=1024", "n_heads=8", "n_layers=42", "conv_kernel_size=5", "use_bias=false"]),
+}
+COLUMNS = ["total", "trained", "frozen"]
+NOTE = (
+    "Large is quoted as 120M because NeMo's configuration rounds its sizes to nicknames (14M, 32M, 120M, 616M, "
+    "1.2B): counted, it has 113.1M parameters, of which 112.96M are trained."
+)
+
+
+def main(argv: list[str]) -> int:
+    """Print the table that `argv` asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=CONFIG, help="YAML file with a model: section")
+    parser.add_argument(
+        "--sizes", action="store_true", help="count the five sizes named in the configuration"
+    )
+    parser.add_argument("overrides", nargs="*", help="key.path=value, as for the other verbs")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.sizes:
+        print(
+            _table(
+                "size", ["encoder", "decoder", *COLUMNS], _size_rows(arguments.config, arguments.overrides)
+            )
+        )
+    else:
+        counts = module_counts(arguments.config, arguments.overrides)
+        rows = {**counts, "all": _sums(counts)}
+        print(_table("module", COLUMNS, {name: _row(*count) for name, count in rows.items()}))
+    print(f"\n{NOTE}")
+    return 0
+
+
+def module_counts(config: Path, overrides: list[str]) -> dict[str, tuple[int, int]]:
+    """Total and trained parameters of every part of the model, by its name."""
+    model_config = load_config(config, overrides).model
+    with torch.device("meta"):
+        model = EncDecDenoiseMaskedTokenPredModel(model_config)
+    return {name: parameter_counts(module) for name, module in model.named_children()}
+
+
+def parameter_counts(module: torch.nn.Module) -> tuple[int, int]:
+    """Total and trained parameters of a module."""
+    parameters = list(module.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def _size_rows(config: Path, overrides: list[str]) -> dict[str, list[int]]:
+    rows = {}
+    for name, (nickname, options) in SIZES.items():
+        counts = module_counts(config, [*overrides, *(f"model.encoder.{option}" for option in options)])
+        rows[f"{name} ({nickname})"] = [counts["encoder"][0], counts["decoder"][0], *_row(*_sums(counts))]
+    return rows
+
+
+def _sums(counts: dict[str, tuple[int, int]]) -> tuple[int, int]:
+    return sum(total for total, _ in counts.values()), sum(trained for _, trained in counts.values())
+
+
+def _row(total: int, trained: int) -> list[int]:
+    return [total, trained, total - trained]
+
+
+def _table(title: str, columns: list[str], rows: dict[str, list[int]]) -> str:
+    width = max(len(name) for name in [title, *rows])
+    lines = [f"{title:<{width}}" + "".join(f"{column:>16}" for column in columns)]
+    lines += [
+        f"{name:<{width}}" + "".join(f"{count:>16,}" for count in counts) for name, counts in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)
