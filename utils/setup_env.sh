@@ -210,7 +210,7 @@ use_existing_python() {
 # Removes what is inside but for the state; .venv itself may be a link to another disk.
 clear_venv() {
   set_state installing
-  find "$venv/" -mindepth 1 -not -path "$state" -delete
+  find "$venv/" -mindepth 1 -not -name "${state##*/}" -delete
 }
 
 has_pip() { "$venv/bin/python3" -m pip --version >/dev/null 2>&1; }
@@ -239,7 +239,8 @@ keep_or_clear() {
 
 pip_install() {
   # Byte code is made at first import: compiling everything would take as long as installing it.
-  "$venv/bin/python3" -m pip install --no-input --disable-pip-version-check --progress-bar off \
+  # exec, so that interrupted() stops pip itself.
+  exec "$venv/bin/python3" -m pip install --no-input --disable-pip-version-check --progress-bar off \
     --no-compile "$@"
 }
 
@@ -306,7 +307,7 @@ build() {
     find_python
     say "making .venv with $python ($(python_version "$python")); some two minutes, more with CUDA"
     set_state installing
-    build_step "virtual environment" "$python" -m venv -- "$venv"
+    build_step "virtual environment" "$python" -m venv -- "$(readlink -f -- "$venv")"
   fi
 
   set_state installing
@@ -375,7 +376,7 @@ elif ! finished; then
   trap 'interrupted HUP' HUP
   exec {lock}>"$root/.venv.lock" || die "cannot write in $root"
   if ! flock -n "$lock"; then
-    say "another set-up of this checkout is running; waiting for it"
+    say "another set-up of this checkout, or what a killed one left, is still running; waiting for it"
     flock "$lock" || say "this file system does not lock $root/.venv.lock; going on without"
   fi
   finished || build
