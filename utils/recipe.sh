@@ -25,7 +25,7 @@ _root=${_utils%/*}
 # shellcheck disable=SC2034  # read by recipe/job.sh
 recipe_grace_s=15 # from the polite signal to the one that cannot be refused; a recipe may set another
 
-# one entry per stage, the paths of in: and out: one per line; _stage_words has the commands, one after the other
+# one entry per stage, paths of in: and out: one per line; _stage_words has the commands one after the other
 _stage_number=() _stage_name=() _stage_at=() _stage_in=() _stage_out=() _stage_first=() _stage_count=()
 _stage_words=()
 _finished=false # the layer has said how the run ended
@@ -62,19 +62,17 @@ _absolute() {
   printf -v "$1" %s "$_path"
 }
 
-# _quote WORD...: set _quoted to the words as they can be pasted into a shell.
+# _quote WORD...: set _quoted to the words as they can be pasted into a shell, on one line in any locale.
 _quote() {
-  local _word
+  local _word LC_ALL=C
   _quoted=
   for _word in "$@"; do
-    if [[ $_word =~ ^[A-Za-z0-9_./:=,+@%^-]+$ ]]; then
-      _quoted+=" $_word"
-    elif [[ $_word != *[!\ -~]* && $_word != *\'* ]]; then
-      _quoted+=" '$_word'"
-    else
+    if [[ $_word == *$'\n'* ]]; then
       printf -v _word %q "$_word"
-      _quoted+=" $_word"
+    elif [[ ! $_word =~ ^[A-Za-z0-9_./:=,+@%^-]+$ ]]; then
+      _word="'${_word//\'/\'\\\'\'}'"
     fi
+    _quoted+=" $_word"
   done
   _quoted=${_quoted# }
 }

@@ -181,13 +181,17 @@ class LocalRun:
     def start(self, shard: Shard) -> None:
         shard.tries += 1
         shard.started = time.time()
+        host = socket.gethostname()
+        header = f"# {shlex.join(shard.command)}\n# Running on {host}\n# Started at {now()}\n#\n"
         try:
             shard.log.parent.mkdir(parents=True, exist_ok=True)
             if shard.tries > 1:
                 shard.log.replace(f"{shard.log}.backup.{shard.tries - 1}")
-            host = socket.gethostname()
-            header = f"# {shlex.join(shard.command)}\n# Running on {host}\n# Started at {now()}\n#\n"
             shard.log.write_text(header)
+        except OSError as error:
+            self.give_up(shard, f"cannot write {shard.log}: {error.strerror}")
+            return
+        try:
             pid = os.posix_spawnp(
                 shard.command[0],
                 shard.command,
@@ -201,12 +205,15 @@ class LocalRun:
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these; the command should not
             )
         except OSError as error:
-            shard.tries = self.job.retry + 1  # it will not be there at the next try either
-            self.end(shard, 127, f"cannot start: {error}")
+            self.give_up(shard, f"cannot start {shard.command[0]}: {error.strerror}")
             return
         self.running[pid] = shard
         if self.stopped_by:  # the signal came while the shard was being started
             kill_group(pid, signal.SIGTERM)
+
+    def give_up(self, shard: Shard, outcome: str) -> None:
+        shard.tries = self.job.retry + 1  # the next try would find the same
+        self.end(shard, 127, outcome)
 
     def finish(self, shard: Shard, code: int) -> None:
         """code: exit status, or minus the number of the signal that killed it."""
@@ -296,7 +303,7 @@ def tail(path: Path, count: int) -> list[str]:
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
-            return file.read().decode(errors="replace").splitlines()[-count:]
+            return file.read(65536).decode(errors="replace").splitlines()[-count:]
     except OSError as error:
         return [f"(cannot be read: {error.strerror})"]
 

@@ -45,7 +45,8 @@ _run_job() {
     set +m
     trap - INT TERM HUP PIPE EXIT
     exec </dev/null >&"$_log_w" 2>&1 {_log_r}<&- {_log_w}>&- {_life_w}>&-
-    (_guard "$BASHPID" "$_run_id" <&"$_life_r" >/dev/null 2>&1 &)
+    _group=$BASHPID # for the guard, where BASHPID is another
+    (_guard "$_group" "$_run_id" <&"$_life_r" >/dev/null 2>&1 &)
     exec {_life_r}<&-
     export NEST_RUN_ID=$_run_id NEST_SHARD_REPORT=$_report
     unset NEST_PROGRESS_FD
@@ -60,28 +61,32 @@ _run_job() {
     "$@"
   ) &
   _group=$!
-  set +m
-  _job_group=$_group
-  [ -z "$_signal" ] || kill -TERM -- "-$_group" || true # it came while the job was being started
   exec {_log_r}<&- {_log_w}>&- {_life_r}<&-
   [ -z "$_bar" ] || exec {_bar}>&-
-
-  _status=0
-  wait "$_group" 2>/dev/null || _status=$?
-  trap '' PIPE
-  { printf 'done\n' >&"$_life_w"; } 2>/dev/null || true # to the guard, which may be gone already
-  trap '_on_signal PIPE' PIPE
-  if [ -n "$_signal" ]; then
-    _stop_rest "$_group"
-    wait "$_group" 2>/dev/null || true
-  elif [ "$_status" = 0 ]; then
-    _expect_no_rest "$_group"
-  else
-    _stop_rest "$_group"
-  fi
+  _await_job "$_group" "$_life_w"
+  [ "$_status$_signal" != 0 ] || _expect_no_rest "$_group"
   _job_group=
   exec {_life_w}>&-
   _close_log "$_tee"
+}
+
+# _await_job GROUP [GUARD]: wait for the job just started with `set -m`; stop all of it on a signal or when it
+# failed. Tells the guard, if there is one, that this shell takes care. Sets _status of the caller.
+_await_job() {
+  set +m
+  _job_group=$1
+  [ -z "$_signal" ] || kill -TERM -- "-$1" || true # it came while the job was being started
+  _status=0
+  wait "$1" 2>/dev/null || _status=$?
+  if [ -n "${2-}" ]; then
+    trap '' PIPE
+    { printf 'done\n' >&"$2"; } 2>/dev/null || true # it may be gone already
+    trap '_on_signal PIPE' PIPE
+  fi
+  if [ -n "$_signal" ] || [ "$_status" != 0 ]; then
+    _stop_rest "$1"
+    wait "$1" 2>/dev/null || true
+  fi
 }
 
 # _stop_rest GROUP: give what is left of the job the grace period, then kill it.
@@ -164,7 +169,7 @@ _list_processes() {
   done
 } 2>/dev/null
 
-# _survivors GROUP RUN [EXCEPT]: set _alive to the processes of that group or with that NEST_RUN_ID.
+# _survivors GROUP RUN [EXCEPT]: set _alive to the processes of that group (if any) or with that NEST_RUN_ID.
 _survivors() {
   local _file _line _fields _pid _marked
   _alive=()
@@ -173,6 +178,7 @@ _survivors() {
     read -r -a _fields <<<"${_line##*) }" # state, parent, group
     if [[ ${_fields[2]} == "$1" && ${_fields[0]} != [ZX] ]]; then _alive+=("${_line%% *}"); fi
   done
+  [ -n "$2" ] || return 0
   # grep fails when nothing matches and when a process is gone meanwhile; neither is an error
   _marked=$(grep -laF "NEST_RUN_ID=$2" /proc/[0-9]*/environ 2>/dev/null) || true
   while IFS=/ read -r _ _ _pid _; do

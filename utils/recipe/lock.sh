@@ -31,7 +31,7 @@ _lock() {
     exec {_fd}>&-
     [ "$_status" = 0 ] && continue
     _shorten "$1"
-    [ "$_status" = 75 ] || _die "cannot lock $_short/.lock (flock status $_status): a file system without locks?"
+    [ "$_status" = 75 ] || _die "cannot lock $_short/.lock (status $_status): a file system without locks?"
     [ "$_holder_state" = dead ] || _refuse_holder
     # killed with SIGKILL: the guard of its job is stopping what it left
     ((_waited++)) || _say "$_short: run $_holder_pid was killed; waiting for the end of what it left running"
@@ -41,7 +41,7 @@ _lock() {
   _read_lock "$1"
   if [ -n "$_holder_run" ]; then
     _shorten "$1"
-    _survivors 0 "$_holder_run"
+    _survivors none "$_holder_run"
     ((${#_alive[@]} == 0)) || _refuse_survivors
     _say "$_short: run $_holder_pid (since $_holder_since) was killed at $_holder_stage; going on from there"
   fi
@@ -109,14 +109,14 @@ _refuse_holder() {
 }
 
 _refuse_survivors() {
-  _survivors 0 "$_holder_run"
+  _survivors none "$_holder_run"
   _list_processes
   if ((${#_alive[@]} == 0)); then
     _die "$_short: the run with pid $_holder_pid was killed, but something of it still holds $_short/.lock;" \
       "to see what: fuser -v $_short/.lock"
   fi
   _die "$_short: the run with pid $_holder_pid was killed at $_holder_stage, but processes of it still run" \
-    "and may write:$_listed"$'\n'"stop them with: kill ${_alive[*]}   (kill -9 if they stay), then start again"
+    "and may write:$_listed"$'\n'"stop them, then start again: kill ${_alive[*]}   (kill -9 if they stay)"
 }
 
 _unlock_all() {

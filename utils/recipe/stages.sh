@@ -228,9 +228,9 @@ _run_stage() {
   while IFS= read -r _path; do
     [ -n "$_path" ] || continue
     if ! _present "$_path"; then
+      _resume_command "$1"
       _shorten "$_path"
       printf 'it ended well, but %s is missing or empty\n' "$_short" >"$_attempt"
-      _resume_command "$1"
       _die "stage $_title ended with status 0, but its output $_short is missing or empty," \
         "so it is not done. When that is mended: $_resume"
     fi
@@ -329,8 +329,23 @@ _spell_seconds() {
 }
 
 # Find or make the Python environment. Only here: --help, --status and --dry-run never come so far.
+# First as a job, which a signal can stop while it downloads; the second call finds what the first one made.
 _load_environment() {
+  local _status=0
   [ -f "$_root/path.sh" ] || return 0
+  _job_group=starting
+  set -m
+  (
+    set +m
+    trap - INT TERM HUP PIPE EXIT
+    export NEST_RUN_ID=$_run_id
+    # shellcheck source=/dev/null
+    . "$_root/path.sh"
+  ) </dev/null &
+  _await_job "$!"
+  _job_group=
+  if [ -n "$_signal" ]; then exit "$((128 + $(kill -l "$_signal")))"; fi
+  [ "$_status" = 0 ] || _die "the environment is not ready (path.sh: status $_status), so nothing was run"
   # shellcheck source=/dev/null
   . "$_root/path.sh"
 }

@@ -84,7 +84,8 @@ _print_plan() {
       continue
     fi
     while IFS= read -r _path; do
-      if [ "${_fresh[_i]}" = true ] && [ -e "$_path" ]; then printf '    first removing %s\n' "$_path"; fi
+      _shorten "$_path"
+      if [ "${_fresh[_i]}" = true ] && [ -e "$_path" ]; then printf '    first removing %s\n' "$_short"; fi
     done <<<"${_stage_out[_i]}"
     printf '    %s\n' "$_command"
   done

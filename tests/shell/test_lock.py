@@ -1,0 +1,102 @@
+"""One writer per folder."""
+
+from __future__ import annotations
+
+import socket
+
+from .conftest import Stub, wait_until
+
+BLOCK = r"""
+prepare() { echo x >"$data/list"; }
+train() {
+  mkdir -p "$exp/train"
+  echo "$BASHPID" >"$data/pid.$tag"
+  until [ -e "$data/go" ]; do sleep 0.01; done
+  echo x >"$exp/train/model"
+}
+stage 0 prepare at:"$data" out:"$data/list" -- prepare
+stage 1 train in:"$data/list" out:"$exp/train/model" -- train
+"""
+
+
+def test_a_second_run_on_the_same_folder_is_refused_and_told_why(stub: Stub) -> None:
+    stub.write(BLOCK)
+    process = stub.start()
+    stub.pid("pid.default")
+    status, output = stub.run()
+    assert status == 1
+    holder = f"pid {process.pid} on {socket.gethostname()}, since 20"
+    assert f"egs/stub/exp/default is in use by another run: {holder}" in output
+    assert f"at stage 1 (train). Wait for it, stop it with: kill {process.pid}" in output
+    (stub.data / "go").touch()
+    status, output = stub.finish(process)
+    assert status == 0, output
+    assert "nothing to do" in stub.succeed()
+
+
+def test_another_tag_may_run_beside_it_but_not_change_its_data(stub: Stub) -> None:
+    stub.write(BLOCK)
+    first = stub.start()
+    stub.pid("pid.default")
+    assert "egs/stub/data is in use by another run" in stub.fail("--tag", "b", "--stage", "0")
+    second = stub.start("--tag", "b")
+    stub.pid("pid.b")
+    (stub.data / "go").touch()
+    for process in (first, second):
+        status, output = stub.finish(process)
+        assert status == 0, output
+
+
+def test_status_shows_the_running_step(stub: Stub) -> None:
+    stub.write(BLOCK)
+    process = stub.start()
+    stub.pid("pid.default")
+    assert f" 1 train        running  pid {process.pid} on " in stub.succeed("--status")
+    (stub.exp / "train" / "train.log").write_text(
+        "2026-11-21 19:39:01 step 2400/500000 epoch 3 loss 5.2 lr 1e-3 eta 02:12:40\n"
+        "2026-11-21 19:40:01 step 2500/500000 epoch 3 batch 412/980 loss 5.1234 lr 1.2e-03 eta 02:11:40\n"
+    )
+    output = stub.succeed("--status")
+    assert f"running  step 2500/500000 epoch 3 loss 5.1234 eta 02:11:40 (pid {process.pid} on " in output
+    (stub.data / "go").touch()
+    stub.finish(process)
+    assert " 1 train        done     20" in stub.succeed("--status")
+
+
+def test_the_lock_is_freed_even_if_a_daemon_of_a_stage_fled(stub: Stub) -> None:
+    """Descriptors are inherited; a process that hid from the layer must not hold the folder for ever."""
+    stub.write(
+        'flee() { env -i "$(type -P setsid)" -f sleep 30 >/dev/null 2>&1; }\nstage 0 a at:"$data" -- flee'
+    )
+    stub.succeed()
+    stub.succeed("--force")
+
+
+def test_a_lock_from_another_life_is_no_obstacle(stub: Stub) -> None:
+    """A machine that lost power leaves the file, but no process and no kernel lock."""
+    stub.write(BLOCK)
+    (stub.data / "go").parent.mkdir()
+    (stub.data / "go").touch()
+    (stub.data / ".lock").write_text(
+        f"pid 1\nhost {socket.gethostname()}\nsince 2026-01-01 00:00:00\nstart 1\nrun x.1.1\n"
+        "stage stage 0 (prepare)\n"
+    )
+    assert "missing" in stub.succeed("--status")
+    assert (
+        "run 1 (since 2026-01-01 00:00:00) was killed at stage 0 (prepare); going on from there"
+        in stub.succeed()
+    )
+
+
+def test_two_runs_started_together_never_write_together(stub: Stub) -> None:
+    stub.write(
+        'once() { mkdir "$data/alone"; until [ -e "$data/go" ]; do sleep 0.01; done; rmdir "$data/alone"; }\n'
+        'stage 0 a at:"$data" -- once'
+    )
+    both = [stub.start("--force") for _ in range(4)]
+    wait_until(
+        lambda: sum(process.poll() is not None for process in both) == 3, "three of four to be refused"
+    )
+    (stub.data / "go").touch()
+    ended = [stub.finish(process) for process in both]
+    assert sorted(status for status, _ in ended) == [0, 1, 1, 1], ended

@@ -1,0 +1,197 @@
+"""Options of a recipe: one source for parsing and for --help, and mistakes that are named."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import Stub
+
+OPTIONS = """# options
+tag=small            # name of the experiment
+max_steps=400        # steps of the optimiser
+title="a b"          # words, with # a hash
+deb_dir=             # folder of .deb files
+# how loud it is,
+# in decibels
+level_db=-26
+quick=false          # true or false
+"""
+SHOW = """show() {
+  printf '<%s>\\n' "$tag" "$max_steps" "$title" "$deb_dir" "$level_db" "$quick" >"$data/shown"
+}
+stage 0 show at:"$data" out:"$data/shown" -- show"""
+
+
+@pytest.fixture
+def shown(stub: Stub) -> Stub:
+    stub.write(SHOW, OPTIONS)
+    return stub
+
+
+def values(stub: Stub, *options: str) -> list[str]:
+    stub.succeed(*options)
+    return [line[1:-1] for line in (stub.data / "shown").read_text().splitlines()]
+
+
+def test_without_options_the_defaults_hold(shown: Stub) -> None:
+    assert values(shown) == ["small", "400", "a b", "", "-26", "false"]
+
+
+def test_values_come_after_a_space_or_an_equals_sign(shown: Stub) -> None:
+    words = [
+        "--tag",
+        "x y",
+        "--max-steps=7",
+        "--title=one = two",
+        "--deb-dir",
+        "",
+        "--level_db",
+        "-3",
+        "--quick",
+        "true",
+    ]
+    assert values(shown, *words) == ["x y", "7", "one = two", "", "-3", "true"]
+
+
+def test_quotes_and_expansions_in_a_value_stay_text(shown: Stub) -> None:
+    text = "$(touch bad) `touch bad` \"'\\ *"
+    assert values(shown, "--title", text)[2] == text
+    assert not (shown.root / "bad").exists()
+
+
+def test_environment_never_changes_an_option(shown: Stub) -> None:
+    status, output = shown.run(
+        tag="other", max_steps="1", quick="true", stage="9", exp="/nowhere", force="true"
+    )
+    assert status == 0, output
+    assert (shown.data / "shown").read_text().split("\n")[:2] == ["<small>", "<400>"]
+
+
+def test_help_prints_header_options_defaults_and_stages_and_touches_nothing(shown: Stub) -> None:
+    output = shown.succeed("--help")
+    assert output.startswith("Usage: bash egs/stub/run.sh [options]\n\nA stub recipe.\n")
+    for line in (
+        "--max-steps VALUE      steps of the optimiser (default: 400)",
+        "--title VALUE          words, with # a hash (default: a b)",
+        "--deb-dir VALUE        folder of .deb files (default: empty)",
+        "--level-db VALUE       how loud it is, in decibels (default: -26)",
+        "--tag VALUE            name of the experiment (default: small)",
+        "Stages: 0 show",
+    ):
+        assert line in output
+    assert shown.succeed("-h") == output
+    assert [path.name for path in shown.recipe.iterdir()] == ["run.sh"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-step", "3"], "unknown option --max-step; did you mean --max-steps?"),
+        (["--tilte", "x"], "unknown option --tilte; did you mean --title?"),
+        (["--dryrun"], "unknown option --dryrun; did you mean --dry-run?"),
+        (["--zzz", "x"], "unknown option --zzz; --help lists the options"),
+        (["--max-steps"], "--max-steps needs a value"),
+        (["--title", "--quick", "true"], "--title needs a value"),
+        (["--stage="], "--stage needs a value"),
+        (["--quick", "yes"], "--quick is true or false, not 'yes'"),
+        (["--force=true"], "--force takes no value"),
+        (["data"], "unexpected argument 'data'"),
+        (["--"], "unexpected argument '--'"),
+        (["-x"], "unexpected argument '-x'"),
+        (["--tag", "a/b"], "--tag 'a/b' cannot name a folder"),
+        (["--tag="], "--tag '' cannot name a folder"),
+        (["--cmd", "nothing.sh"], "--cmd nothing.sh: no such file"),
+        (
+            ["--stage", "shaw"],
+            "--stage shaw: there is no such stage (did you mean show?); the stages are 0 show",
+        ),
+        (["--stop-stage", "7"], "--stop-stage 7: there is no such stage; the stages are 0 show"),
+        (["--fresh", "3"], "--fresh 3: there is no such stage"),
+    ],
+)
+def test_a_mistake_is_named_and_nothing_runs(shown: Stub, words: list[str], message: str) -> None:
+    status, output = shown.run(*words)
+    assert status == 2
+    assert message in output
+    assert len(output.splitlines()) == 1
+    assert not shown.data.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("nj=2", "run.sh:8: an assignment above parse_options is an option and needs a comment"),
+        (
+            "tag=a  # name\nexp_name=x_$tag  # computed",
+            "'exp_name' is computed from 'tag' before options are parsed",
+        ),
+        ("nj=${NJ:-2}  # shards", "the default of 'nj' comes from the environment"),
+        ("stage=0  # where to start", "the name 'stage' belongs to the recipe layer"),
+        ("nj=1  # one\nnj=2  # two", "option 'nj' is declared twice"),
+    ],
+)
+def test_a_declaration_that_would_surprise_is_refused(stub: Stub, options: str, message: str) -> None:
+    stub.write("stage 0 show -- true", options)
+    status, output = stub.run()
+    assert status == 2
+    assert message in output
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ("stage 1 b -- true\nstage 0 a -- true", "stages are declared in rising order"),
+        ("stage 0 a -- true\nstage 1 a -- true", "there is another stage of that name"),
+        ("stage 0 a true", "'true' is none of at:FOLDER, in:PATH, out:PATH"),
+        ("stage 0 a in: -- true", "'in:' names no path"),
+        ("stage 0 a --", "no command after --"),
+        ("stage zero a -- true", "the form is: stage NUMBER NAME"),
+    ],
+)
+def test_a_stage_that_is_declared_wrongly_is_refused(stub: Stub, stages: str, message: str) -> None:
+    stub.write(stages)
+    status, output = stub.run()
+    assert status == 2
+    assert message in output
+
+
+def test_the_data_folder_can_be_moved(shown: Stub, tmp_path: Path) -> None:
+    shown.succeed("--data-dir", str(tmp_path / "my data"))
+    assert (tmp_path / "my data" / "shown").exists()
+    assert not shown.data.exists()
+
+
+def test_a_recipe_that_never_calls_run_stages_is_an_error(stub: Stub) -> None:
+    stub.write("stage 0 a -- true", end="")
+    status, output = stub.run()
+    assert status == 1
+    assert "never calls run_stages, so nothing was run" in output
+
+
+def test_run_stages_inside_a_condition_is_refused(stub: Stub) -> None:
+    stub.write("stage 0 a -- false", end="if run_stages; then echo fine; fi\n")
+    status, output = stub.run()
+    assert status == 2
+    assert "run_stages must stand on a line of its own" in output
+
+
+def test_cmd_replaces_how_commands_run(stub: Stub) -> None:
+    cmd = 'on_cpu() { shift 2; echo mine >"$data/how"; "$@"; }\non_gpu() { on_cpu "$@"; }\n'
+    (stub.root / "my cmd.sh").write_text(cmd)
+    stub.write('stage 0 a at:"$data" out:"$data/how" -- on_cpu JOB=1:2 log true')
+    stub.succeed("--cmd", "my cmd.sh")
+    assert (stub.data / "how").read_text() == "mine\n"
+    (stub.root / "my cmd.sh").write_text("on_cpu() { :; }\n")
+    assert "does not define on_gpu" in stub.fail("--cmd", "my cmd.sh", "--force")
+
+
+def test_an_old_bash_is_refused_in_words(checkout: Path) -> None:
+    text = (checkout / "utils" / "recipe.sh").read_text().replace("BASH_VERSINFO", "VERSION")
+    result = subprocess.run(
+        ["bash", "-c", f"VERSION=(4 3)\n{text}"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "needs bash 4.4 or newer" in result.stderr
