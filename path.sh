@@ -7,7 +7,7 @@
 # OMP_NUM_THREADS is left as it is: torch takes all cores, and what starts several processes divides them.
 
 [ -n "${BASH_VERSION-}" ] || { echo "path.sh: to be sourced in bash" >&2; return 1; }
-_nest_root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) || return 1
+_nest_root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) || return 1
 if [[ -n ${SLURM_JOB_ID-} || ${NEST_REQUIRE_ENV-} == 1 ]]; then
   _nest_bin=$(bash "$_nest_root/utils/setup_env.sh" --print-bin --require) || return 1
 else

@@ -5,7 +5,7 @@
 #   bash tests/run.sh --full              all tests
 #   bash tests/run.sh tests/shell -k lock pytest's own arguments narrow it further
 set -euo pipefail
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 slice=(-m "not slow")
 arguments=()
