@@ -148,6 +148,8 @@ def _name(target: Callable) -> str:
 def _value(text: str, override: str) -> Any:
     if text == "":
         return ""  # Hydra reads `key=` as the empty string, YAML would read it as null
+    if text[0] not in "[{\"'" and (" #" in text or ": " in text):
+        return text  # a path or a sentence: YAML would take a comment or a mapping for it
     try:
         parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
         return parsed["value"]

@@ -35,6 +35,7 @@ def path(tmp_path) -> Path:
         ("optim.sched=null", "optim.sched", None),
         ("model.file=a b=c.jsonl", "model.file", "a b=c.jsonl"),
         ("model.file=", "model.file", ""),
+        ("model.file=/data/run #1: calls/train.jsonl", "model.file", "/data/run #1: calls/train.jsonl"),
         ("model.file=数据/train.jsonl", "model.file", "数据/train.jsonl"),
         ("model.sizes=[3,4,5]", "model.sizes", [3, 4, 5]),
         ("model.sizes[1]=7", "model.sizes", [1, 7]),
