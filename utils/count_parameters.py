@@ -32,8 +32,8 @@ SIZES = {
 }
 COLUMNS = ["total", "trained", "frozen"]
 NOTE = (
-    "Large is quoted as 120M because NeMo's configuration rounds its sizes to nicknames (14M, 32M, 120M, 616M, "
-    "1.2B): counted, it has 113.1M parameters, of which 112.96M are trained."
+    "Large is quoted as 120M because NeMo's configuration rounds its sizes to nicknames (14M, 32M, 120M, "
+    "616M, 1.2B): counted, it has 113.1M parameters, of which 112.96M are trained."
 )
 
 

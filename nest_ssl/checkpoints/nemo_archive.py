@@ -40,8 +40,11 @@ def read_nemo(path: str | os.PathLike, map_location: Any = "cpu") -> tuple[dict[
     try:
         with tarfile.open(path) as archive:
             members = _checked_members(archive, path)
-            config = _read_config(archive.extractfile(members[CONFIG]), path)
-            state = _read_weights(archive.extractfile(members[WEIGHTS]), path, map_location)
+            config = _read_config(_opened(archive, members[CONFIG]), path)
+            weights = _opened(archive, members[WEIGHTS])
+            if not isinstance(archive.fileobj, io.BufferedReader):
+                weights = io.BytesIO(weights.read())  # compressed: going back and forth in it would be slow
+            state = _read_weights(weights, path, map_location)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a complete .nemo archive: {error}") from error
     return config, state
@@ -103,8 +106,13 @@ def _checked_members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.
     return members
 
 
-def _read_config(file: IO[bytes] | None, path: Path) -> dict[str, Any]:
+def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(member)
     assert file is not None  # a regular member, checked
+    return file
+
+
+def _read_config(file: IO[bytes], path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -117,16 +125,19 @@ def _read_config(file: IO[bytes] | None, path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _read_weights(file: IO[bytes] | None, path: Path, map_location: Any) -> dict[str, Tensor]:
-    assert file is not None  # a regular member, checked
+def _read_weights(file: IO[bytes], path: Path, map_location: Any) -> dict[str, Tensor]:
     try:
-        state = torch.load(io.BytesIO(file.read()), map_location=map_location, weights_only=True)
+        if zipfile.is_zipfile(file):  # the format of torch.save; torch itself does not compare the checksums
+            with zipfile.ZipFile(file) as records:
+                damaged = records.testzip()
+            if damaged is not None:
+                raise ValueError(f"the checksum of {damaged} is wrong")
+        file.seek(0)
+        state = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: {WEIGHTS} holds more than plain tensors, which is not loaded: {error}"
-        ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {WEIGHTS} is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path}: {WEIGHTS} is damaged, or more than plain tensors: {error}") from error
+    except Exception as error:  # a damaged file may make the unpickler raise anything
+        raise ValueError(f"{path}: {WEIGHTS} is damaged: {type(error).__name__}: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: {WEIGHTS} is not a flat dict of tensors")
     return dict(state)

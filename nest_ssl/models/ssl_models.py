@@ -41,11 +41,12 @@ class EncDecDenoiseMaskedTokenPredModel(nn.Module):
         self.cfg = model_section(cfg)
         check_masked_token_config(self.cfg)
         self.preprocessor = self._built("preprocessor")
-        self.encoder = self._built("encoder")
+        self.register_module("encoder", None)  # its place in the state dict
         # NeMo builds encoder and decoder twice and drops the first ones.  So do we, for their random draws:
         # a seed gives the initial weights that it gives there.
-        self._built("decoder")
-        self.loss = build(self.cfg.loss, LOSSES, "model.loss")
+        for dropped in ("encoder", "decoder"):
+            self._built(dropped)
+        self.loss = self._built("loss", LOSSES)
         self.spec_augmentation = self._built("spec_augment")
         self.quantizer = self._built("quantizer")
         self.mask_processor = self._built("masking")
@@ -158,8 +159,13 @@ class EncDecDenoiseMaskedTokenPredModel(nn.Module):
         load_state(model, state, str(path), allowed_missing=every_key, allowed_unexpected=every_key)
         return model.to(map_location) if map_location is not None else model
 
-    def _built(self, section: str) -> Any:
-        return build(self.cfg[section], MODULES, f"model.{section}")
+    def _built(self, section: str, targets: Mapping[str, type] = MODULES) -> Any:
+        name = f"model.{section}"
+        try:
+            return build(self.cfg[section], targets, name)
+        except ValueError as error:
+            message = str(error)  # a module knows the option that is wrong, not the section that it stands in
+            raise ValueError(message if message.startswith(name) else f"{name}.{message}") from error
 
     def _features(self, clean: tuple, noisy: tuple) -> tuple[Tensor, Tensor, Tensor]:
         """Features of both, frames of noisy, from (signal, length, processed, processed_length) of each."""

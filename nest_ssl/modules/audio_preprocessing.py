@@ -285,9 +285,7 @@ class SpectrogramAugmentation(nn.Module):
         super().__init__()
         for key, value in (("freq_masks", freq_masks), ("time_masks", time_masks)):
             if value:
-                raise ValueError(
-                    f"spec_augment.{key}: {value} would have no effect in masked-token models; use 0"
-                )
+                raise ValueError(f"{key}: {value} would have no effect in masked-token models; use 0")
 
     def forward(self, input_spec: Tensor, length: Tensor) -> Tensor:
         """Give `input_spec` (B, D, T) unchanged."""

@@ -93,16 +93,16 @@ class ConformerEncoder(nn.Module):
         given = locals()
         _refuse_unsupported({key: given[key] for key in ONLY_VALUES})
         if feat_out not in (-1, 0, None, d_model):
-            raise ValueError(f"encoder.feat_out: {feat_out} is not supported yet; use -1")
+            raise ValueError(f"feat_out: {feat_out} is not supported yet; use -1")
         if conv_kernel_size % 2 == 0:
-            raise ValueError(f"encoder.conv_kernel_size: {conv_kernel_size} is even; it must be odd")
+            raise ValueError(f"conv_kernel_size: {conv_kernel_size} is even; it must be odd")
         half = (conv_kernel_size - 1) // 2
         if conv_context_size is not None and (
             isinstance(conv_context_size, str) or list(conv_context_size) != [half] * 2
         ):
-            raise ValueError(f"encoder.conv_context_size: {conv_context_size} is not supported yet; use null")
+            raise ValueError(f"conv_context_size: {conv_context_size} is not supported yet; use null")
         if d_model % 2:
-            raise ValueError(f"encoder.d_model: {d_model} is odd; sinusoids come in pairs")
+            raise ValueError(f"d_model: {d_model} is odd; sinusoids come in pairs")
         self.d_model = d_model
         self._feat_in, self._feat_out = feat_in, d_model
         self.n_layers = n_layers
@@ -166,7 +166,7 @@ def _refuse_unsupported(options: dict[str, Any]) -> None:
         )
         if plain not in ONLY_VALUES[key]:
             known = " or ".join("null" if v is None else str(v).lower() for v in ONLY_VALUES[key])
-            raise ValueError(f"encoder.{key}: {value} is not supported yet; use {known}")
+            raise ValueError(f"{key}: {value} is not supported yet; use {known}")
 
 
 def _is_sequence(value: Any) -> bool:

@@ -78,7 +78,7 @@ class RelPositionMultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         if n_feat % n_head:
-            raise ValueError(f"encoder.n_heads: {n_head} does not divide encoder.d_model {n_feat}")
+            raise ValueError(f"n_heads: {n_head} does not divide d_model {n_feat}")
         self.h, self.d_k = n_head, n_feat // n_head
         self.use_pytorch_sdpa = use_pytorch_sdpa
         self.linear_q = nn.Linear(n_feat, n_feat, bias=use_bias)

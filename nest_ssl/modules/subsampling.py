@@ -23,12 +23,10 @@ class ConvSubsampling(nn.Module):
     ) -> None:
         super().__init__()
         if subsampling != "dw_striding":
-            raise ValueError(f"encoder.subsampling: {subsampling!r} is not supported yet; use dw_striding")
+            raise ValueError(f"subsampling: {subsampling!r} is not supported yet; use dw_striding")
         stages = subsampling_factor.bit_length() - 1
         if subsampling_factor < 2 or 2**stages != subsampling_factor:
-            raise ValueError(
-                f"encoder.subsampling_factor: {subsampling_factor}; dw_striding needs 2, 4, 8, ..."
-            )
+            raise ValueError(f"subsampling_factor: {subsampling_factor}; dw_striding needs 2, 4, 8, ...")
         self.subsampling_factor = subsampling_factor
         layers: list[nn.Module] = [
             nn.Conv2d(1, conv_channels, KERNEL, STRIDE, PADDING),

@@ -1,0 +1,228 @@
+"""The .nemo archive: round trips, and archives that must not be trusted."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+
+import pytest
+import torch
+
+from nest_ssl.checkpoints.nemo_archive import read_nemo, write_nemo
+from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
+from tests.golden.cases import SAMPLE
+from tests.models.small import noise_batch, signals_of, small_model
+
+TINY = SAMPLE / "tiny_denoise.nemo"
+TARGET = "nemo.collections.asr.models.ssl_models.EncDecDenoiseMaskedTokenPredModel"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    path = tmp_path / "model.nemo"
+    small_model().save_to(path)
+    return path
+
+
+def members_of(path):
+    with tarfile.open(path) as tar:
+        return {m.name: (m.type, tar.extractfile(m).read() if m.isfile() else b"") for m in tar.getmembers()}
+
+
+def rewritten(path, *extra, without=()):
+    """The archive again with members added (TarInfo, bytes) or left out."""
+    members = members_of(path)
+    with tarfile.open(path, "w") as tar:
+        for name, (kind, content) in members.items():
+            if name not in without:
+                info = tarfile.TarInfo(name)
+                info.type, info.size = kind, len(content)
+                tar.addfile(info, io.BytesIO(content))
+        for info, content in extra:
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def member(name, kind=tarfile.REGTYPE, link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def test_nemos_own_archive_is_restored_and_rewritten_alike(tmp_path):
+    config, state = read_nemo(TINY)
+    model = EncDecDenoiseMaskedTokenPredModel.restore_from(TINY)
+    assert list(model.state_dict()) == list(state)
+    path = tmp_path / "again.nemo"
+    model.save_to(path)
+    config_again, state_again = read_nemo(path)
+    assert config_again == config
+    assert list(state_again) == list(state)
+    for key, tensor in state.items():
+        assert state_again[key].dtype == tensor.dtype
+        assert torch.equal(state_again[key], tensor), key
+    assert state_again["quantizer.codebooks"].dtype == torch.float64
+
+
+def test_archive_has_nemos_layout(archive):
+    with gzip.open(TINY) as file:
+        nemos = members_of_bytes(file.read())
+    ours = members_of(archive)
+    assert [(name, kind) for name, (kind, _) in ours.items()] == [
+        (name, kind) for name, (kind, _) in nemos.items()
+    ]
+
+
+def members_of_bytes(content):
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        return {m.name: (m.type, b"") for m in tar.getmembers()}
+
+
+def test_weights_are_a_flat_state_dict_of_plain_tensors(archive):
+    _, content = members_of(archive)["./model_weights.ckpt"]
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    assert list(state) == list(small_model().state_dict())
+
+
+def test_restored_model_computes_the_same(archive):
+    saved, restored = small_model().eval(), EncDecDenoiseMaskedTokenPredModel.restore_from(archive).eval()
+    results = []
+    for model in (saved, restored):
+        torch.manual_seed(0)
+        results.append(model(**signals_of(noise_batch(24000, 18000)), apply_mask=True))
+    for first, second in zip(*results, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_configuration_is_saved_resolved_and_unedited(archive):
+    config, _ = read_nemo(archive)
+    assert config.pop("target") == TARGET
+    assert config.pop("nemo_version")
+    assert config == dict(small_model().cfg)
+    assert config["quantizer"]["combine_time_steps"] == 8
+    assert config["train_ds"]["manifest_filepath"] == "???"
+
+
+def test_same_model_gives_the_same_bytes(archive, tmp_path):
+    small_model().save_to(tmp_path / "again.nemo")
+    assert (tmp_path / "again.nemo").read_bytes() == archive.read_bytes()
+
+
+def test_gzipped_archive_is_read(archive, tmp_path):
+    packed = tmp_path / "packed.nemo"
+    packed.write_bytes(gzip.compress(archive.read_bytes()))
+    EncDecDenoiseMaskedTokenPredModel.restore_from(packed)
+
+
+def test_failed_save_leaves_the_old_file(archive, monkeypatch):
+    before = archive.read_bytes()
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        small_model(seed=1).save_to(archive)
+    assert archive.read_bytes() == before
+    assert list(archive.parent.iterdir()) == [archive]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9])
+def test_truncated_archive_is_named(archive, share):
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ValueError, match=r"model\.nemo"):
+        read_nemo(archive)
+
+
+def test_truncated_gzip_is_named(tmp_path):
+    path = tmp_path / "model.nemo"
+    path.write_bytes(TINY.read_bytes()[:100_000])
+    with pytest.raises(ValueError, match=r"model\.nemo is not a complete"):
+        read_nemo(path)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7], ids=["at the start", "in a tensor", "in another"])
+def test_changed_bytes_in_the_weights_are_noticed(archive, share):
+    content = bytearray(archive.read_bytes())
+    start = content.index(b"PK\x03\x04") + int(0.9 * share * (len(content) - content.index(b"PK\x03\x04")))
+    content[start : start + 64] = bytes(byte ^ 0xFF for byte in content[start : start + 64])
+    archive.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"model\.nemo: model_weights\.ckpt is damaged"):
+        read_nemo(archive)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (member("/etc/passwd"), "outside"),
+        (member("../model_config.yaml"), "outside"),
+        (member("./a/../../b"), "outside"),
+        (member("./model_config.yaml"), "twice"),
+        (member("model_weights.ckpt"), "twice"),
+        (member("./x", tarfile.SYMTYPE, "/etc/passwd"), "link"),
+        (member("./x", tarfile.LNKTYPE, "./model_config.yaml"), "link"),
+        (member("./x", tarfile.CHRTYPE), "device"),
+    ],
+    ids=[
+        "absolute",
+        "parent",
+        "parent inside",
+        "duplicate",
+        "duplicate by another spelling",
+        "symlink",
+        "hard link",
+        "device",
+    ],
+)
+def test_dangerous_member_is_refused(archive, extra, message):
+    with pytest.raises(ValueError, match=message):
+        read_nemo(rewritten(archive, (extra, b"")))
+
+
+@pytest.mark.parametrize("name", ["model_config.yaml", "model_weights.ckpt"])
+def test_missing_member_is_named(archive, name):
+    with pytest.raises(ValueError, match=f"it has no {name}"):
+        read_nemo(rewritten(archive, without=(f"./{name}",)))
+
+
+def test_pickled_code_is_not_run(archive):
+    class Code:
+        def __reduce__(self):
+            return (os.mkdir, (str(archive.parent / "ran"),))
+
+    buffer = io.BytesIO()
+    torch.save({"weight": Code()}, buffer)
+    rewritten(archive, (member("./model_weights.ckpt"), buffer.getvalue()), without=("./model_weights.ckpt",))
+    with pytest.raises(ValueError, match="or more than plain tensors"):
+        read_nemo(archive)
+    assert not (archive.parent / "ran").exists()
+
+
+def test_no_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.nemo"):
+        read_nemo(tmp_path / "none.nemo")
+
+
+def test_other_class_of_model_is_refused(archive):
+    config, state = read_nemo(archive)
+    target = "nemo.collections.asr.models.EncDecCTCModel"
+    write_nemo(archive, config, state, target=target)
+    with pytest.raises(ValueError, match=target):
+        EncDecDenoiseMaskedTokenPredModel.restore_from(archive)
+
+
+def test_keys_and_shapes_must_fit(archive):
+    config, state = read_nemo(archive)
+    renamed = {key.replace("decoder.", "dec."): value for key, value in state.items()}
+    write_nemo(archive, config, renamed, target=TARGET)
+    with pytest.raises(
+        ValueError, match=r"2 missing: decoder\.decoder_layers.*2 unexpected: dec\.decoder_layers"
+    ):
+        EncDecDenoiseMaskedTokenPredModel.restore_from(archive)
+    EncDecDenoiseMaskedTokenPredModel.restore_from(archive, strict=False)
+    state["encoder.pre_encode.out.bias"] = torch.zeros(7)
+    write_nemo(archive, config, state, target=TARGET)
+    with pytest.raises(
+        ValueError, match=r"1 of another shape: encoder\.pre_encode\.out\.bias \(7,\) instead of \(24,\)"
+    ):
+        EncDecDenoiseMaskedTokenPredModel.restore_from(archive, strict=False)
