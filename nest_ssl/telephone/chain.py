@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nest_ssl.telephone.codecs import codec
-from nest_ssl.telephone.filters import g712, g712_delay
+from nest_ssl.telephone.filters import g712
 from nest_ssl.telephone.level import active_level, gain_from_db, rms_dbov
 from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.presets import LevelDraw, Mix
@@ -24,7 +24,6 @@ from nest_ssl.telephone.seed import generator
 RATE = 8000
 PEAK_LIMIT_DBOV = -0.1
 MAX_GAIN_DB = 40.0  # a nearly silent recording is not raised to speech level
-TAIL = 8  # zeros behind the signal, for filters that answer late
 
 
 def draw_channel(
@@ -62,9 +61,7 @@ def apply_channel(
         raise ValueError(
             f"{np.count_nonzero(~np.isfinite(samples))} of {len(samples)} samples are not finite"
         )
-    narrow = resample(samples, sample_rate, RATE, ceil(len(samples) * RATE / sample_rate) + TAIL)
-    delay = g712_delay() if channel["band"] == "g712" else 0.0
-    narrow = _band(narrow, channel)
+    narrow = _band(resample(samples, sample_rate, RATE, ceil(len(samples) * RATE / sample_rate)), channel)
 
     measured = dict(channel)
     speech_dbov = active_level(narrow, RATE).level_dbov
@@ -92,9 +89,8 @@ def apply_channel(
     pcm = _to_int16(line)
     for leg in channel["legs"]:
         pcm = codec(leg).encode_decode(pcm)
-    wide = resample(pcm / np.float32(32768.0), RATE, out_rate, ceil(len(pcm) * out_rate / RATE))
-    start = round(delay * out_rate / RATE)
-    return _to_int16(wide[start : start + converted_length(len(samples), sample_rate, out_rate)]), measured
+    length = converted_length(len(samples), sample_rate, out_rate)
+    return _to_int16(resample(pcm / np.float32(32768.0), RATE, out_rate, length)), measured
 
 
 def _draw_level(rng: np.random.Generator, level: LevelDraw) -> float:
