@@ -4,8 +4,8 @@
     requirements.py list  [--extras dev,llm]                 one requirement a line, for `pip install -r`
     requirements.py check [--extras dev] [--optional llm]    what this interpreter lacks; changes nothing
 
-`check` fails when a distribution of the core or of --extras is missing or older than setup.py's bound. A missing
-one of --optional, and a version other than the one in constraints.txt, is a warning.
+`check` fails when a distribution of the core or of --extras is missing or older than setup.py's bound. A
+missing one of --optional, and a version other than the one in constraints.txt, is a warning.
 Standard library only: it runs before anything is installed.
 """
 
