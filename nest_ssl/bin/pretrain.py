@@ -141,6 +141,7 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
         model,
         optimizer,
         schedules,
+        steps,
         train_data,
         validation_data,
         options,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from nest_ssl.files.atomic import replaced
 
@@ -124,3 +128,14 @@ def _drop_after(path: Path, step: int) -> None:
             kept.append(line + "\n")
     with replaced(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def memory_gb(device: torch.device) -> float:
+    """Peak memory of the device's allocator, or resident memory of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9

@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import logging
 import math
-import os
 import random
-import resource
 import signal
 import sys
 import time
@@ -21,11 +19,13 @@ import torch
 
 from nest_ssl.training import checkpoint as checkpoint_files
 from nest_ssl.training.checkpoint import Checkpoints, Progress
+from nest_ssl.training.data_parallel import data_parallel, running_statistics
 from nest_ssl.training.distributed import STOP_SIGNALS, Ranks
-from nest_ssl.training.log import RunLog, clock
+from nest_ssl.training.log import RunLog, clock, memory_gb
 from nest_ssl.training.options import TrainerOptions
 from nest_ssl.training.protocol import Batch, TrainableModel, TrainingData
 from nest_ssl.training.schedulers import Schedule
+from nest_ssl.training.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Trainer:
         model: TrainableModel,
         optimizer: torch.optim.Optimizer,
         schedules: Sequence[Schedule],
+        total_steps: int,
         train_data: TrainingData,
         validation_data: TrainingData | None,
         options: TrainerOptions,
@@ -64,14 +65,17 @@ class Trainer:
         nemo_path: Path | None,
         progress_bar: Callable[..., Any],
     ):
-        """schedules: step -> lr, one for each parameter group.  nemo_path: where model.save_to writes at every
-        checkpoint, None for nowhere.  progress_bar: called with (total, initial) on the main process, gives an
-        object with update, set_postfix_str and close (tqdm's).  The model must be on ranks.device already.
+        """The model must be on ranks.device already.
+
+        schedules: step -> lr, one for each parameter group.  total_steps: what the function of that name gives.
+        nemo_path: where model.save_to writes at every checkpoint, None for nowhere.  progress_bar: called with
+        (total, initial) on the main process, gives an object with tqdm's update, set_postfix_str and close.
         """
         self.model = model
         self.optimizer = optimizer
         self._module = cast(torch.nn.Module, model)
         self.schedules = schedules
+        self.total_steps = total_steps
         self.train_data = train_data
         self.validation_data = validation_data
         self.options = options
@@ -87,8 +91,8 @@ class Trainer:
             "data": train_data.fingerprint(),
         }
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-        self._statistics = _running_statistics(self._module)
-        self._forward = _data_parallel(model, ranks)
+        self._statistics = running_statistics(self._module)
+        self._forward = data_parallel(model, ranks)
         self._stop_signal = self._stop_agreed = 0
         self._log: RunLog | None = None
 
@@ -132,11 +136,6 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return self.progress
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return total_steps(self.options, self.train_data)
 
     @property
     def finished(self) -> bool:
@@ -368,7 +367,7 @@ class Trainer:
             "grad_norm": window.grad_norm,
             "hours_seen": self.progress.hours_seen,
             "audio_s/s": window.seconds / elapsed,
-            "mem_gb": _memory_gb(self.ranks.device),
+            "mem_gb": memory_gb(self.ranks.device),
             "eta": clock(left),
             **figures,
         }
@@ -416,50 +415,6 @@ class Trainer:
         self._stop_signal = number
 
 
-class Window:
-    """Sums since the last log line, kept on the device until they are printed."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.steps = 0
-        self.seconds = 0.0
-        self.lr = self.grad_norm = 0.0
-        self._batches = 0
-        self._sums: dict[str, torch.Tensor] = {}
-
-    def add(self, loss_sum: torch.Tensor, weight: torch.Tensor, stats: Mapping[str, torch.Tensor]) -> None:
-        loss_sum = loss_sum.double()
-        mean = torch.where(weight > 0, loss_sum / weight.clamp(min=1), torch.zeros_like(loss_sum))
-        self._batches += 1
-        for key, value in {
-            "loss_sum": loss_sum,
-            "weight": weight.double(),
-            "mean_loss": mean,
-            **stats,
-        }.items():
-            self._sums[key] = self._sums[key] + value if key in self._sums else value.clone()
-
-    def figures(self, model: TrainableModel, ranks: Ranks, loss_weighting: str) -> dict[str, float]:
-        """`loss` and the model's metrics over all ranks; a collective call."""
-        # A rank may have had no batch at all (validation data smaller than the number of ranks).
-        known: dict[str, Any] = next(
-            (keys for keys in ranks.gather({k: (v.shape, v.dtype) for k, v in self._sums.items()}) if keys),
-            {},
-        )
-        sums = {
-            key: ranks.sum(self._sums.get(key, torch.zeros(shape, dtype=dtype, device=ranks.device))).cpu()
-            for key, (shape, dtype) in known.items()
-        }
-        batches = float(ranks.sum(torch.tensor(float(self._batches), device=ranks.device)))
-        if not sums:
-            return {"loss": float("nan")}
-        loss_sum, weight = float(sums.pop("loss_sum")), float(sums.pop("weight"))
-        mean_of_means = float(sums.pop("mean_loss")) / max(batches, 1.0)
-        loss = loss_sum / weight if weight else float("nan")
-        metrics = model.metrics(loss_sum, weight, sums)
-        return {"loss": mean_of_means if loss_weighting == "nemo" else loss, **metrics}
-
-
 def total_steps(options: TrainerOptions, data: TrainingData) -> int:
     """Optimiser steps that the options ask for; the smaller of max_steps and max_epochs."""
     by_epochs = sys.maxsize
@@ -471,44 +426,12 @@ def total_steps(options: TrainerOptions, data: TrainingData) -> int:
     return min(options.max_steps, by_epochs) if options.max_steps >= 0 else by_epochs
 
 
-class _LossModule(torch.nn.Module):
-    """Reaches `training_loss` through forward, where DistributedDataParallel hooks in."""
-
-    def __init__(self, model: TrainableModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        return self.model.training_loss(batch)
-
-
 class _NoBar:
     def update(self, count: int) -> None: ...
 
     def set_postfix_str(self, text: str) -> None: ...
 
     def close(self) -> None: ...
-
-
-def _data_parallel(model: TrainableModel, ranks: Ranks) -> torch.nn.Module:
-    module = _LossModule(model)
-    if ranks.world_size == 1:
-        return module
-    device_ids = [ranks.device.index] if ranks.device.type == "cuda" else None
-    # Buffers are not broadcast at every step: position tables grow on each rank by its own need, and running
-    # statistics are shared when they are used (Trainer._share_statistics).
-    return torch.nn.parallel.DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
-
-
-def _running_statistics(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Buffers that a forward pass in train mode changes (BatchNorm's)."""
-    found = []
-    for module in model.modules():
-        for name in ("running_mean", "running_var", "num_batches_tracked"):
-            buffer = module._buffers.get(name)
-            if buffer is not None:
-                found.append(buffer)
-    return found
 
 
 def _grouped(batches: Iterator[Batch], start: int, end: int, size: int) -> Iterator[list[Batch]]:
@@ -520,14 +443,3 @@ def _grouped(batches: Iterator[Batch], start: int, end: int, size: int) -> Itera
         if len(group) == size or number == end:
             yield group
             group = []
-
-
-def _memory_gb(device: torch.device) -> float:
-    """Peak memory of the device's allocator, or resident memory of this process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9

@@ -12,7 +12,7 @@ import torch
 
 from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks
-from nest_ssl.training.loop import Trainer
+from nest_ssl.training.loop import Trainer, total_steps
 from nest_ssl.training.options import CheckpointOptions, TrainerOptions
 
 CPU = Ranks(0, 0, 1, torch.device("cpu"))
@@ -109,13 +109,16 @@ def make_trainer(
     keep = CheckpointOptions(
         **{"filename": "step-{step}", "auto_insert_metric_name": False, **(checkpoint or {})}
     )
+    data = data or ToyData()
+    trainer_options = TrainerOptions.from_config(given)
     return Trainer(
         model,
         optimizer,
         [lambda step: lr / (1 + step)],
-        data or ToyData(),
+        total_steps(trainer_options, data),
+        data,
         validation,
-        TrainerOptions.from_config(given),
+        trainer_options,
         ranks,
         Checkpoints(folder / "checkpoints", "toy", keep),
         "name: toy\n",
