@@ -64,13 +64,15 @@ _absolute() {
 
 # _quote WORD...: set _quoted to the words as they can be pasted into a shell, on one line in any locale.
 _quote() {
-  local _word LC_ALL=C
+  local _word _rest LC_ALL=C
   _quoted=
   for _word in "$@"; do
     if [[ $_word == *$'\n'* ]]; then
       printf -v _word %q "$_word"
     elif [[ ! $_word =~ ^[A-Za-z0-9_./:=,+@%^-]+$ ]]; then
-      _word="'${_word//\'/\'\\\'\'}'"
+      _rest=$_word _word="'"
+      while [[ $_rest == *\'* ]]; do _word+="${_rest%%\'*}'\\''" _rest=${_rest#*\'}; done
+      _word+="$_rest'"
     fi
     _quoted+=" $_word"
   done

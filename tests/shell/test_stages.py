@@ -168,11 +168,37 @@ def test_settings_named_in_the_command_count(stub: Stub) -> None:
     assert "already done" in stub.succeed()
 
 
-def test_how_many_jobs_run_at_a_time_is_no_fact(stub: Stub) -> None:
-    stub.write('stage 0 a at:"$data" -- on_cpu "$data/log/a.log" true')
+def test_scripts_and_settings_named_in_a_function_count(stub: Stub) -> None:
+    script = stub.recipe / "local" / "make.py"
+    script.parent.mkdir()
+    script.write_text("import sys\nopen(sys.argv[1], 'w').write('rate: 8000')\n")
+    stub.write(
+        'make() { python3 "$recipe/local/make.py" "$data/made.yaml"; }\n'
+        'stage 0 a at:"$data" out:"$data/made.yaml" -- make'
+    )
     stub.succeed()
+    assert "already done" in stub.succeed()  # the YAML file that it made itself is no setting
+    script.write_text(script.read_text() + "# changed\n")
+    assert "    changed: settings egs/stub/local/make.py\n" in stub.succeed()
+
+
+def test_how_many_jobs_run_at_a_time_is_no_fact(stub: Stub) -> None:
+    stub.write(
+        'all() { on_cpu "JOB=1:$nj" "$data/log/a.JOB.log" true; }\nstage 0 a at:"$data" -- all',
+        "nj=2  # shards",
+    )
+    stub.succeed()
+    assert "already done" in stub.succeed("--nj", "3")
     (stub.root / "cmd.sh").write_text('on_cpu() { "${@:2}"; }\non_gpu() { on_cpu "$@"; }\n')
     assert "already done" in stub.succeed("--cmd", "cmd.sh")
+
+
+def test_the_locale_is_no_fact(stub: Stub) -> None:
+    stub.write('show() { echo "$title"; }\nstage 0 a -- show\nstage 1 b -- echo "$title"', "title=x  # words")
+    for number, locale in enumerate(("C", "C.UTF-8")):
+        status, output = stub.run("--title", "café 'q'", LC_ALL=locale)
+        assert status == 0
+        assert output.count("already done") == 2 * number, output
 
 
 def test_a_removed_output_is_made_again(three: Stub) -> None:

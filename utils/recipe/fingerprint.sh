@@ -19,18 +19,15 @@ _gather_facts() {
 
 # The command's words; an option and its value make one fact.
 _command_facts() {
-  local _previous=''
+  local _previous='' _word
+  for _word in "$@"; do
+    [ "$_previous" != -m ] || _settings_file "$_root/${_word//.//}.py"
+    _settings_file "${_word#*=}"
+    _previous=$_word
+  done
   while (($#)); do
-    case $_previous:$1 in
-      -m:*) _module_file "$1" ;;
-      *:*.yaml | *:*.yml) _settings_file "${1#*=}" ;;
-    esac
-    _previous=$1
     if [[ $1 == -* && $1 != *=* && $# -gt 1 && $2 != -* ]]; then
       _quote "$1" "$2"
-      [ "$1" != -m ] || _module_file "$2"
-      case $2 in *.yaml | *.yml) _settings_file "${2#*=}" ;; esac
-      _previous=
       shift
     else
       _quote "$1"
@@ -40,17 +37,35 @@ _command_facts() {
   done
 }
 
-# The file of `python -m MODULE` holds the defaults of its options.
-_module_file() { _settings_file "$_root/${1//.//}.py"; }
-
+# _settings_file PATH: count the file if it is code or settings of this checkout and not made by the recipe.
+# The file of `python -m MODULE`, say, holds the defaults of its options.
 _settings_file() {
-  local _file
-  for _file in "$1" "$_root/$1"; do
-    if [ -f "$_file" ] && [[ $_seen != *$'\n'"$_file"$'\n'* ]]; then
-      _seen+=$_file$'\n'
-      _files+=("$_file") _labels+=("settings ${_file#"$_root"/}")
-      return 0
+  local _file=$1
+  case $_file in *.py | *.sh | *.yaml | *.yml) ;; *) return 0 ;; esac
+  [[ $_file == /* || -f $_file ]] || _file=$_root/$_file
+  _absolute _file
+  [[ -f $_file && $_file == "$_root"/* && $_file != "$data"/* && $_file != "$exp"/* ]] || return 0
+  [[ $_seen != *$'\n'"$_file"$'\n'* ]] || return 0
+  _seen+=$_file$'\n'
+  _files+=("$_file") _labels+=("settings $_file")
+}
+
+# _files_in_text TEXT: the same for what a shell text names, as -m MODULE or as "$recipe/local/prepare.py".
+_files_in_text() {
+  local _text=$1 _file _name
+  while [[ $_text =~ [[:space:]]-m[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*)(.*) ]]; do
+    _text=${BASH_REMATCH[2]}
+    _settings_file "$_root/${BASH_REMATCH[1]//.//}.py"
+  done
+  _text=$1
+  while [[ $_text =~ ([A-Za-z0-9_.\$\{\}/-]+\.(py|sh|yaml|yml))(.*) ]]; do
+    _file=${BASH_REMATCH[1]} _text=${BASH_REMATCH[3]}
+    # "$root/conf/x.yaml" or "${recipe}/local/x.py": one variable in front is what recipes write
+    if [[ $_file =~ ^\$\{?([a-z][A-Za-z0-9_]*)\}?(/.*)$ ]]; then
+      _name=${BASH_REMATCH[1]}
+      _file=${!_name-}${BASH_REMATCH[2]}
     fi
+    _settings_file "$_file"
   done
 }
 
@@ -73,18 +88,17 @@ _function_facts() {
     _variable_facts "$_text"
     read -r -d '' -a _more <<<"${_text//[^A-Za-z0-9_-]/ }" || true # read calls the end of the text a failure
     _queue+=("${_more[@]}")
-    while [[ $_text =~ [[:space:]]-m[[:space:]]+([A-Za-z_][A-Za-z0-9_.]*)(.*) ]]; do
-      _text=${BASH_REMATCH[2]}
-      _module_file "${BASH_REMATCH[1]}"
-    done
+    _files_in_text "$_text"
   done
 }
 
-# Lower-case names: those of the recipe. Upper case belongs to the shell and the environment.
+# Lower-case names: those of the recipe. Upper case belongs to the shell and the environment. By custom nj is
+# the number of parallel processes, which is no part of what a stage makes either.
 _variable_facts() {
   local _text=$1 _name _all
   while [[ $_text =~ \$\{?[#!]?([a-z][A-Za-z0-9_]*)(.*) ]]; do
     _name=${BASH_REMATCH[1]} _text=${BASH_REMATCH[2]}
+    [ "$_name" != nj ] || continue
     _all="${_name}[@]" # also right for a plain variable; nothing for one that is not set
     _quote "${!_all}"
     [[ $_facts == *"variable $_name ="* ]] || _facts+="variable $_name = $_quoted"$'\n'

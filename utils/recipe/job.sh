@@ -44,11 +44,13 @@ _run_job() {
   (
     set +m
     trap - INT TERM HUP PIPE EXIT
+    trap '' TTOU # with `stty tostop` a bar would stop the stage
     exec </dev/null >&"$_log_w" 2>&1 {_log_r}<&- {_log_w}>&- {_life_w}>&-
     _group=$BASHPID # for the guard, where BASHPID is another
     (_guard "$_group" "$_run_id" <&"$_life_r" >/dev/null 2>&1 &)
     exec {_life_r}<&-
     export NEST_RUN_ID=$_run_id NEST_SHARD_REPORT=$_report
+    export PYTHONUNBUFFERED=1 # its output goes through a pipe, and a person watches the end of that
     unset NEST_PROGRESS_FD
     [ -z "$_bar" ] || export NEST_PROGRESS_FD=$_bar
     set -Eeuo pipefail

@@ -331,14 +331,14 @@ _spell_seconds() {
 # Find or make the Python environment. Only here: --help, --status and --dry-run never come so far.
 # First as a job, which a signal can stop while it downloads; the second call finds what the first one made.
 _load_environment() {
-  local _status=0
+  local _status=0 _fd
   [ -f "$_root/path.sh" ] || return 0
   _job_group=starting
   set -m
   (
     set +m
     trap - INT TERM HUP PIPE EXIT
-    export NEST_RUN_ID=$_run_id
+    for _fd in "${_locks[@]}"; do exec {_fd}>&-; done # set-up has a lock of its own and writes nothing here
     # shellcheck source=/dev/null
     . "$_root/path.sh"
   ) </dev/null &

@@ -10,8 +10,8 @@ _print_status() {
   printf 'exp  %s\n' "$_short"
   for _i in "${!_stage_number[@]}"; do
     _describe "$_i"
-    printf '%3s %-12s %-8s %s\n' "${_stage_number[_i]}" "${_stage_name[_i]}" "$_shown_state" "$_detail"
-    [ "$_shown_state" = stale ] || continue
+    printf '%3s %-12s %s\n' "${_stage_number[_i]}" "${_stage_name[_i]}" "$_shown_state${_detail:+ $_detail}"
+    [ "$_state" = stale ] || continue
     for _line in "${_changes[@]}"; do printf '%25s %s\n' '' "$_line"; done
   done
 }
@@ -38,6 +38,7 @@ _describe() {
   elif [ "$_state" = absent ]; then
     _shown_state=missing _detail=
   fi
+  [ -z "$_detail" ] || printf -v _shown_state '%-8s' "$_shown_state"
 }
 
 # _last_step INDEX: set _step from the last line of the train.log in or beside the stage's outputs.
