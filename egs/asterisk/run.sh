@@ -92,6 +92,6 @@ stage 1 simulate at:"$data" in:"$data/prompts.jsonl" in:"$data/noise.jsonl" out:
 stage 2 manifests at:"$data" in:"$data/prompts.jsonl" in:"$data/telephone.jsonl" \
   out:"$data/manifests/train.jsonl" out:"$data/manifests/dev.jsonl" out:"$data/manifests/test.jsonl" -- make_manifests
 stage 3 pretrain in:"$data/manifests/train.jsonl" in:"$data/manifests/dev.jsonl" \
-  out:"$exp/pretrain/final.nemo" \
+  out:"$exp/pretrain" out:"$exp/pretrain/final.nemo" \
   -- python3 -m nest_ssl.bin.pretrain --config "$root/conf/nest_fast-conformer.yaml" "${pretrain[@]}" "${more[@]}"
 run_stages

@@ -67,9 +67,10 @@ class Trainer:
     ):
         """The model must be on ranks.device already.
 
-        schedules: step -> lr, one for each parameter group.  total_steps: what the function of that name gives.
-        nemo_path: where model.save_to writes at every checkpoint, None for nowhere.  progress_bar: called with
-        (total, initial) on the main process, gives an object with tqdm's update, set_postfix_str and close.
+        schedules: step -> lr, one for each parameter group.  total_steps: what the function of that name
+        gives.  nemo_path: where model.save_to writes at every checkpoint, None for nowhere.  progress_bar:
+        called with (total, initial) on the main process; gives an object with tqdm's update, set_postfix_str
+        and close.
         """
         self.model = model
         self.optimizer = optimizer
