@@ -132,7 +132,7 @@ class Corpus:
 
     def audio_path(self, utterance: str, copy: int) -> Path:
         """Where one copy of an utterance is written; different ids never share a path."""
-        parts = [_file_name(part) for part in utterance.lstrip("/").split("/")]
+        parts = [_file_name(part) for part in utterance.split("/")]
         return self.out.joinpath(f"copy{copy}", *parts[:-1], parts[-1] + ".flac")
 
 

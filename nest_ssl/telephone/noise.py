@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
-from nest_ssl.files.audio import audio_info, read_audio
+from nest_ssl.files.audio import read_audio
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.telephone.level import rms_dbov
 from nest_ssl.telephone.presets import NoiseDraw
@@ -18,6 +18,7 @@ from nest_ssl.telephone.seed import NUM_BUCKETS, key_bucket
 
 RATE = 8000
 LOWEST_HZ = 20.0  # coloured noise is flat below, or its power would have no bound
+SPARE_S = 0.05  # read more than is needed, for roundings of times to samples
 TRIES = 10  # draws of a talker before babble makes do with fewer
 
 
@@ -158,13 +159,16 @@ def _recording(index: ManifestIndex, row_number: int, start: float, num_samples:
     """Give (num_samples,) of a recording at 8 kHz, from `start` (0 to 1) on; a short one is repeated."""
     row = index.row(row_number)
     path = index.path.parent / str(row.get("audio_filepath"))
-    rate, length = (info := audio_info(path)).sample_rate, info.duration_s
-    needed = num_samples / RATE
-    channel = row.get("channel_selector") if info.channels == 1 else row.get("channel_selector", "average")
-    if not row.get("offset") and length > needed + 0.1:
-        samples, _ = read_audio(path, None, start * (length - needed - 0.05), needed + 0.05, channel)
-        return resample(samples, rate, RATE)[:num_samples]
-    samples, _ = read_audio(path, None, row.get("offset") or 0.0, row.get("duration"), channel)
-    samples = resample(samples, rate, RATE)
-    shift = int(start * len(samples))
-    return np.resize(np.roll(samples, -shift), num_samples)
+    offset, length = row.get("offset") or 0.0, row.get("duration")
+    channel = row.get("channel_selector", "average")
+    needed = num_samples / RATE + SPARE_S
+    if length is not None and length > needed:
+        samples, rate = read_audio(path, None, offset + start * (length - needed), needed, channel)
+        samples = resample(samples, rate, RATE)
+        if len(samples) >= num_samples:
+            return samples[:num_samples]
+    else:
+        samples, rate = read_audio(path, None, offset, length if offset else None, channel)
+        samples = resample(samples, rate, RATE)
+        samples = np.roll(samples, -int(start * len(samples)))
+    return np.resize(samples, num_samples)

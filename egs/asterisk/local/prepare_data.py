@@ -12,9 +12,13 @@ import io
 import json
 import logging
 import os
+import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +82,9 @@ def decode_all(
     expected = Counter((language, audio_format) for language, audio_format, _ in table)
     total = sum(expected[source.language, source.format] for source in todo)
     with (
-        ProcessPoolExecutor(max(1, min(jobs, len(todo)))) as pool,
+        ProcessPoolExecutor(
+            max(1, min(jobs, len(todo))), get_context("spawn"), end_with_parent, (os.getpid(),)
+        ) as pool,
         progress_bar(total, "file", "decode") as bar,
     ):
         running = {pool.submit(decode_archive, source, audio[source], table, out): source for source in todo}
@@ -90,6 +96,18 @@ def decode_all(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {source: part or [] for source, part in parts.items()}
+
+
+def end_with_parent(parent: int) -> None:
+    """Make this worker end when the process that started it is killed: it would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which cancels the work
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def decode_archive(source: Source, archive: Path, table: Checksums, out: Path) -> list[dict]:

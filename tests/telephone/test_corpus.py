@@ -1,0 +1,346 @@
+"""The corpus driver: the same bytes whatever happens on the way, and every utterance accounted for."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from nest_ssl.bin import simulate
+from nest_ssl.files.audio import audio_info, read_audio, write_audio
+from nest_ssl.files.manifest import read_rows, write_rows
+from nest_ssl.telephone import records
+from nest_ssl.telephone.corpus import Corpus
+from nest_ssl.telephone.records import OutOfSpace, RecordFile, scan_records
+
+
+@pytest.fixture
+def corpus(prompts, tmp_path) -> Path:
+    """A copy of the prompts that a test may damage; gives its manifest."""
+    shutil.copytree(prompts.parent, tmp_path / "with space")
+    return tmp_path / "with space" / "prompts.jsonl"
+
+
+def command(manifest: Path, *more: str, out: str = "telephone", seed: int = 17) -> list[str]:
+    folder = manifest.parent
+    noise = ["--noise-manifest", str(folder / "noise.jsonl")]
+    return ["--manifest", str(manifest), "--out", str(folder / out), "--seed", str(seed), *noise, *more]
+
+
+def rows_of(manifest: Path) -> list[dict]:
+    return [row for _, row in read_rows(manifest)]
+
+
+def result(manifest: Path, out: str = "telephone") -> dict[str, str]:
+    """SHA-256 of the manifest and of every audio file."""
+    files = [manifest.parent / f"{out}.jsonl", *(manifest.parent / out).rglob("*.flac")]
+    return {
+        str(path.relative_to(manifest.parent)).replace(out, "OUT"): hashlib.sha256(
+            path.read_bytes().replace(f'"{out}/'.encode(), b'"OUT/')
+        ).hexdigest()
+        for path in files
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(prompts, tmp_path_factory) -> dict[str, str]:
+    """What one uninterrupted run of one process makes of the prompts, two copies each."""
+    folder = tmp_path_factory.mktemp("expected") / "with space"
+    shutil.copytree(prompts.parent, folder)
+    assert simulate.main(command(folder / "prompts.jsonl", "--copies", "2")) == 0
+    return result(folder / "prompts.jsonl")
+
+
+def test_every_row_becomes_one_row_per_copy(corpus):
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    before, after = rows_of(corpus), rows_of(corpus.with_name("telephone.jsonl"))
+    assert [row["source_id"] for row in after] == [row["id"] for row in before for _ in range(2)]
+    assert len({row["id"] for row in after}) == len({row["audio_filepath"] for row in after}) == 60
+    for source, row in zip([row for row in before for _ in range(2)], after, strict=True):
+        info = audio_info(corpus.parent / row["audio_filepath"])
+        assert (info.sample_rate, info.channels) == (16000, 1)
+        assert info.num_frames == audio_info(corpus.parent / source["audio_filepath"]).num_frames
+        assert row["duration"] == info.num_frames / 16000
+        assert {name: row[name] for name in ("text", "lang", "key")} == {
+            name: source[name] for name in ("text", "lang", "key")
+        }
+        assert row["channel"]["preset"]
+        assert len(row["channel"]["codec_versions"]) == len(row["channel"]["legs"])
+
+
+@pytest.mark.parametrize("shards", [[1, 2], [2, 1], [3, 1, 2]])
+def test_the_result_does_not_depend_on_the_shards(corpus, expected, shards):
+    for shard in shards:
+        more = ("--copies", "2", "--shard", f"{shard}/{len(shards)}")
+        assert simulate.main(command(corpus, *more)) == 0
+    assert simulate.main(command(corpus, "--copies", "2", "--merge")) == 0
+    assert result(corpus) == expected
+
+
+def test_the_seed_and_the_copy_change_the_channel(corpus):
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    assert simulate.main(command(corpus, out="other", seed=18)) == 0
+    first = rows_of(corpus.with_name("telephone.jsonl"))
+    other = rows_of(corpus.with_name("other.jsonl"))
+    levels = [row["channel"]["level_dbov"] for row in first + other]
+    assert len(set(levels)) > 85  # of 90; the ends of the range come more than once
+
+
+@pytest.mark.parametrize("lines", [20, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_and_ends_the_same(corpus, expected, lines):
+    words = command(corpus, "--copies", "2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nest_ssl.bin.simulate", *words],
+        env=os.environ | {"PYTHONPATH": str(Path(simulate.__file__).parents[2])},
+        stderr=subprocess.DEVNULL,
+    )
+    folder = corpus.parent / "telephone" / "records"
+    while (
+        process.poll() is None
+        and sum(p.read_bytes().count(b"\n") for p in folder.glob("*/1-of-1.jsonl")) < lines
+    ):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not corpus.with_name("telephone.jsonl").exists()
+    assert simulate.main(words) == 0
+    assert result(corpus) == expected
+
+
+def test_a_second_run_makes_nothing_again(corpus):
+    assert simulate.main(command(corpus)) == 0
+    times = {path: path.stat().st_mtime_ns for path in (corpus.parent / "telephone").rglob("*.flac")}
+    assert len(times) == 30
+    assert simulate.main(command(corpus)) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_a_record_cut_off_in_its_last_line_is_made_again(corpus, expected):
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    [path] = (corpus.parent / "telephone" / "records").rglob("1-of-1.jsonl")
+    path.write_bytes(path.read_bytes()[:-200])
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    assert result(corpus) == expected
+    assert len(list(scan_records(path.parent))) == 60
+
+
+@pytest.mark.parametrize("damage", ["absent", "short"])
+def test_an_output_that_is_not_whole_is_made_again(corpus, expected, damage):
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    victim = corpus.parent / rows_of(corpus.with_name("telephone.jsonl"))[5]["audio_filepath"]
+    if damage == "absent":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:100])
+    with pytest.raises(
+        ValueError, match=r"1 of 60 utterances have not been simulated \(the first is en/digits/7\)"
+    ):
+        simulate.main(command(corpus, "--copies", "2", "--merge"))
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    assert result(corpus) == expected
+
+
+def test_a_changed_source_is_simulated_again(corpus):
+    assert simulate.main(command(corpus)) == 0
+    row = rows_of(corpus)[3]
+    samples, rate = read_audio(corpus.parent / row["audio_filepath"])
+    write_audio(corpus.parent / row["audio_filepath"], samples[::-1].copy(), rate)
+    before = result(corpus)
+    assert simulate.main(command(corpus)) == 0
+    after = result(corpus)
+    changed = {name for name in before if before[name] != after[name]}
+    assert f"OUT/copy0/{row['id']}.flac" in changed
+    # the utterances in which it is one of the talkers keep theirs: their own source is as it was
+    assert len(changed - {"OUT.jsonl"}) == 1
+
+
+def test_other_settings_are_simulated_anew(corpus, caplog):
+    assert simulate.main(command(corpus, "channel.noise.probability=0")) == 0
+    assert simulate.main(command(corpus)) == 0
+    assert "simulated under other settings" in caplog.text
+    once = result(corpus)
+    assert simulate.main(command(corpus, out="fresh")) == 0
+    assert result(corpus, "fresh") == once
+
+
+def test_a_damaged_file_is_named_and_counted(corpus, caplog):
+    victim = corpus.parent / rows_of(corpus)[7]["audio_filepath"]
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    victim.write_bytes(content)
+    assert simulate.main(command(corpus)) == 3
+    assert str(victim) in caplog.text
+    assert not corpus.with_name("telephone.jsonl").exists()
+    assert simulate.main(command(corpus, "--max-error-rate", "0.05")) == 0
+    assert len(rows_of(corpus.with_name("telephone.jsonl"))) == 29
+    [error] = rows_of(corpus.with_name("telephone.errors.jsonl"))
+    assert error["id"] == rows_of(corpus)[7]["id"]
+    assert error["error"].startswith(f"{corpus}:8: {victim}")
+
+
+def test_a_mended_file_clears_its_error(corpus, expected):
+    victim = corpus.parent / rows_of(corpus)[7]["audio_filepath"]
+    content = victim.read_bytes()
+    victim.write_bytes(b"not audio")
+    assert simulate.main(command(corpus, "--copies", "2")) == 3
+    victim.write_bytes(content)
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    assert not corpus.with_name("telephone.errors.jsonl").exists()
+    assert set(result(corpus)) == set(expected)
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (np.zeros(0), "no audio samples"),
+        (np.full(100, np.nan), "100 of 100 samples are not finite"),
+        (np.zeros((100, 2)), "2 channels; set channel_selector"),
+    ],
+)
+def test_audio_that_is_no_utterance_is_recorded_with_its_reason(tmp_path, samples, said):
+    soundfile.write(tmp_path / "odd.wav", samples, 16000, subtype="FLOAT")
+    write_rows(tmp_path / "in.jsonl", [{"audio_filepath": "odd.wav"}])
+    words = ["--manifest", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), "--seed", "1"]
+    assert simulate.main(words) == 3
+    [error] = rows_of(tmp_path / "out.errors.jsonl")
+    assert said in error["error"]
+
+
+def test_rows_without_id_of_any_rate_and_with_offsets(tmp_path):
+    time = np.arange(44100) / 44100
+    for rate in (8000, 11025, 44100):
+        soundfile.write(tmp_path / f"{rate}.wav", 0.1 * np.sin(700 * time[:rate]), rate)
+    rows = [{"audio_filepath": f"{rate}.wav", "text": "x"} for rate in (8000, 11025, 44100)]
+    rows += [{"audio_filepath": str(tmp_path / "44100.wav"), "offset": 0.25, "duration": 0.5}]
+    write_rows(tmp_path / "in.jsonl", rows)
+    words = ["--manifest", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), "--seed", "1"]
+    assert simulate.main(words) == 0
+    made = rows_of(tmp_path / "out.jsonl")
+    assert [row["duration"] for row in made] == [1.0, 1.0, 1.0, 0.5]
+    assert "offset" not in made[3]
+    assert all((tmp_path / row["audio_filepath"]).is_file() for row in made)
+
+
+def test_stereo_with_a_channel_selector_is_taken(tmp_path):
+    soundfile.write(tmp_path / "two.wav", np.random.default_rng(0).normal(0, 0.1, (8000, 2)), 16000)
+    write_rows(tmp_path / "in.jsonl", [{"audio_filepath": "two.wav", "channel_selector": "average"}])
+    words = ["--manifest", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), "--seed", "1"]
+    assert simulate.main(words) == 0
+    assert audio_info(tmp_path / rows_of(tmp_path / "out.jsonl")[0]["audio_filepath"]).num_frames == 8000
+
+
+def test_ids_that_are_no_file_names_stay_inside_the_folder_and_apart(mix, prompts, tmp_path):
+    corpus = Corpus(prompts, tmp_path / "out", mix, seed=1)
+    ids = [
+        "../../etc/passwd",
+        "a/../b",
+        "/a",
+        "a",
+        ".",
+        "",
+        "%2E",
+        "ключ",
+        "x" * 300,
+        "x" * 301,
+        "a#1",
+        "a:1",
+    ]
+    paths = [corpus.audio_path(name, 0) for name in ids]
+    for path in paths:
+        assert path.resolve().is_relative_to(tmp_path / "out" / "copy0")
+        assert all(len(part.encode()) <= 255 for part in path.parts)
+    assert len({str(path) for path in paths}) == len(ids)
+
+
+def test_two_rows_of_one_id_are_refused_by_line(corpus):
+    rows = rows_of(corpus)
+    write_rows(corpus, [*rows, rows[4]])
+    with pytest.raises(
+        ValueError, match=r"prompts\.jsonl:31: the utterance id 'en/letters/at' is that of line 5"
+    ):
+        simulate.main(command(corpus))
+
+
+def test_an_empty_manifest_is_refused(tmp_path):
+    (tmp_path / "in.jsonl").write_text("\n")
+    words = ["--manifest", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), "--seed", "1"]
+    with pytest.raises(ValueError, match="no rows"):
+        simulate.main(words)
+
+
+def test_merging_before_all_shards_ran_says_what_is_missing(corpus):
+    assert simulate.main(command(corpus, "--shard", "1/3")) == 0
+    with pytest.raises(ValueError, match="20 of 30 utterances have not been simulated"):
+        simulate.main(command(corpus, "--merge"))
+
+
+@pytest.mark.parametrize("refused", ["audio", "records"])
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(corpus, expected, monkeypatch, refused):
+    words = command(corpus, "--copies", "2")
+    real = records.write_bytes if refused == "audio" else RecordFile.append
+    calls = []
+
+    def full(*arguments):
+        calls.append(arguments)
+        if len(calls) > 9:
+            raise OutOfSpace(OSError(errno.ENOSPC, "No space left on device"), Path("somewhere"))
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        if refused == "audio":
+            patch.setattr("nest_ssl.telephone.corpus.write_bytes", full)
+        else:
+            patch.setattr(RecordFile, "append", full)
+        with pytest.raises(OSError, match="No space left on device; what is done is recorded") as caught:
+            simulate.main(words)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(corpus.parent.rglob("*.tmp"))
+    assert simulate.main(words) == 0
+    assert result(corpus) == expected
+
+
+def test_writing_bytes_leaves_nothing_behind_when_the_disk_is_full(tmp_path, monkeypatch):
+    def refuse(self, content):
+        with open(self, "wb") as file:
+            file.write(content[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(OutOfSpace):
+        records.write_bytes(tmp_path / "a" / "b.flac", b"content")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_settings_are_left_beside_the_records(corpus):
+    assert simulate.main(command(corpus)) == 0
+    [path] = (corpus.parent / "telephone" / "records").rglob("settings.json")
+    settings = json.loads(path.read_text())
+    assert settings["seed"] == 17
+    assert "libsndfile" in settings["versions"]["codecs"]["gsm_fr"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["presets.pstn_g711a.legs=[g729]"], "presets.pstn_g711a.legs: unknown codec 'g729'"),
+        (["channel.noise.probability=2"], "noise.probability: must lie within 0.0 and 1.0"),
+        (["+channel.nose=1"], "channel.nose|presets.pstn_g711a.nose: is not a known key"),
+        (["channel.level_dbov.min=-10"], "level_dbov: min -10.0 lies above max -16.0"),
+        (["+presets.pstn_g711a.noise.snr=3"], "presets.pstn_g711a"),
+        (["channel.noise.kinds={street: 1}"], "noise.kinds: 'street' is not one of babble, music, coloured"),
+        (["--preset", "isdn"], "no preset 'isdn'; known are pstn_g711a"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(prompts, tmp_path, words, said):
+    command = ["--manifest", str(prompts), "--out", str(tmp_path / "out"), "--seed", "1", *words]
+    with pytest.raises(ValueError, match=said):
+        simulate.main(command)
