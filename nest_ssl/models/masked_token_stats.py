@@ -26,7 +26,9 @@ def masked_token_stats(scores: Tensor, targets: Tensor, frame_lengths: Tensor) -
     }
 
 
-def masked_token_metrics(loss_sum: Tensor, weight: Tensor, stats: Mapping[str, Tensor]) -> dict[str, float]:
+def masked_token_metrics(
+    loss_sum: Tensor | float, weight: Tensor | float, stats: Mapping[str, Tensor]
+) -> dict[str, float]:
     """The figures of a log line from sums over any number of batches and ranks; NaN where nothing was masked.
 
     masked_acc: share of masked frames guessed right.  mask_share: masked of all valid frames.  ..._ppl: exp
@@ -53,9 +55,10 @@ def masked_token_metrics(loss_sum: Tensor, weight: Tensor, stats: Mapping[str, T
 
 def _counts(tokens: Tensor, num_classes: int) -> Tensor:
     """(N, K) tokens -> (K, C) counts; not by bincount, which makes the host wait for a GPU."""
-    counts = torch.zeros(tokens.shape[1], num_classes, dtype=torch.int64, device=tokens.device)
-    columns = tokens.T.contiguous()
-    return counts.scatter_add_(1, columns, torch.ones_like(columns))
+    books = tokens.shape[1]
+    cells = (tokens + num_classes * torch.arange(books, device=tokens.device)).flatten()
+    counts = torch.zeros(books * num_classes, dtype=torch.int64, device=tokens.device)
+    return counts.scatter_add_(0, cells, torch.ones_like(cells)).view(books, num_classes)
 
 
 def _usage(counts: Tensor) -> tuple[float, float]:

@@ -121,7 +121,9 @@ class EncDecDenoiseMaskedTokenPredModel(nn.Module):
         """As `training_loss`, without gradient; frames are masked at random here too, as in NeMo."""
         return self.training_loss(batch)
 
-    def metrics(self, loss_sum: Tensor, weight: Tensor, stats: Mapping[str, Tensor]) -> dict[str, float]:
+    def metrics(
+        self, loss_sum: Tensor | float, weight: Tensor | float, stats: Mapping[str, Tensor]
+    ) -> dict[str, float]:
         """The figures of a log line from summed results of `training_loss`; see `masked_token_metrics`."""
         return masked_token_metrics(loss_sum, weight, stats)
 
@@ -129,35 +131,32 @@ class EncDecDenoiseMaskedTokenPredModel(nn.Module):
         """Groups for the optimiser: all parameters, split as `model.optim_param_groups` says."""
         return parameter_groups(self, self.cfg.get("optim_param_groups"))
 
-    def save_to(self, path: str | os.PathLike) -> None:
+    def save_to(self, save_path: str | os.PathLike) -> None:
         """Write a .nemo archive, which NeMo and `restore_from` read."""
         config = OmegaConf.to_container(self.cfg, resolve=False)
         assert isinstance(config, dict)
-        write_nemo(
-            path,
-            {str(key): value for key, value in config.items()},
-            portable_state(self),
-            target=f"{NEMO_HOME}.{type(self).__name__}",
-        )
+        known = next(cls for cls in type(self).__mro__ if cls in MODELS.values())  # for a user's subclass too
+        section = {str(key): value for key, value in config.items()}
+        write_nemo(save_path, section, portable_state(self), target=f"{NEMO_HOME}.{known.__name__}")
 
     @classmethod
     def restore_from(
-        cls, path: str | os.PathLike, map_location: Any = "cpu", strict: bool = True
+        cls, restore_path: str | os.PathLike, map_location: Any = "cpu", strict: bool = True
     ) -> EncDecDenoiseMaskedTokenPredModel:
-        """The model of a .nemo archive, whose `target` decides the class; in training mode, as NeMo gives it.
+        """The model of a .nemo archive, whose `target` decides the class; in training mode.
 
         `strict` false lets keys be missing or left over (counted in the log), never shapes differ.
         Raises ValueError for a damaged archive or another class of model.
         """
-        config, state = read_nemo(path, map_location)
+        config, state = read_nemo(restore_path, map_location)
         target = str(config.get("target"))
         model_class = MODELS.get(target)
         if model_class is None or not issubclass(model_class, cls):
-            raise ValueError(f"{path}: target {target!r} is not supported as a {cls.__name__}")
+            raise ValueError(f"{restore_path}: target {target!r} is not supported as a {cls.__name__}")
         model = model_class(config)
         every_key = () if strict else ("",)
-        load_state(model, state, str(path), allowed_missing=every_key, allowed_unexpected=every_key)
-        return model.to(map_location) if map_location is not None else model
+        load_state(model, state, str(restore_path), allowed_missing=every_key, allowed_unexpected=every_key)
+        return model.to(map_location) if isinstance(map_location, str | torch.device) else model
 
     def _built(self, section: str, targets: Mapping[str, type] = MODULES) -> Any:
         name = f"model.{section}"

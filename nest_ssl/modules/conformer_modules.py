@@ -72,17 +72,30 @@ class ConformerConvolution(nn.Module):
 
     def __init__(self, d_model: int, kernel_size: int, use_bias: bool = True) -> None:
         super().__init__()
-        self.pointwise_conv1 = nn.Conv1d(d_model, 2 * d_model, 1, bias=use_bias)
+        self.pointwise_conv1 = PointwiseConv(d_model, 2 * d_model, use_bias)
         self.depthwise_conv = nn.Conv1d(
             d_model, d_model, kernel_size, padding=(kernel_size - 1) // 2, groups=d_model, bias=use_bias
         )
         self.batch_norm = nn.BatchNorm1d(d_model)
-        self.pointwise_conv2 = nn.Conv1d(d_model, d_model, 1, bias=use_bias)
+        self.pointwise_conv2 = PointwiseConv(d_model, d_model, use_bias)
 
     def forward(self, x: Tensor, pad_mask: Tensor | None = None) -> Tensor:
         """x (B, T, D); pad_mask (B, T) bool, True at padding, which the depthwise convolution sees as 0."""
-        x = F.glu(self.pointwise_conv1(x.transpose(1, 2)), dim=1)
+        x = F.glu(self.pointwise_conv1(x), dim=-1)
         if pad_mask is not None:
-            x = x.masked_fill(pad_mask[:, None, :], 0.0)
-        x = F.silu(self.batch_norm(self.depthwise_conv(x)))
-        return self.pointwise_conv2(x).transpose(1, 2)
+            x = x.masked_fill(pad_mask[:, :, None], 0.0)
+        x = F.silu(self.batch_norm(self.depthwise_conv(x.transpose(1, 2))))
+        return self.pointwise_conv2(x.transpose(1, 2))
+
+
+class PointwiseConv(nn.Conv1d):
+    """A convolution of width 1 on frames (B, T, D), computed as the matrix product that it is.
+
+    The weight has a convolution's shape, (out, in, 1), and its first values.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, use_bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1, bias=use_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.squeeze(-1), self.bias)

@@ -226,3 +226,12 @@ def test_keys_and_shapes_must_fit(archive):
         ValueError, match=r"1 of another shape: encoder\.pre_encode\.out\.bias \(7,\) instead of \(24,\)"
     ):
         EncDecDenoiseMaskedTokenPredModel.restore_from(archive, strict=False)
+
+
+def test_a_users_subclass_is_saved_as_the_class_nemo_knows(tmp_path):
+    class Mine(EncDecDenoiseMaskedTokenPredModel):
+        pass
+
+    Mine(small_model().cfg).save_to(save_path=tmp_path / "mine.nemo")
+    restored = EncDecDenoiseMaskedTokenPredModel.restore_from(restore_path=tmp_path / "mine.nemo")
+    assert type(restored) is EncDecDenoiseMaskedTokenPredModel
