@@ -172,6 +172,32 @@ def test_seeded_augmentation(goldens, name, number):
     check_augmentation(goldens / "nemo", name, number)
 
 
+@pytest.mark.parametrize("name", ["default", "multi"])
+def test_augmentation_statistics(goldens, name):
+    cases, tensors = read(goldens / "nemo", "batch_augment")
+    expected = cases["stats"][name]
+    augmentor = MultiSpeakerNoiseAugmentation(**next(c["cfg"] for c in cases["cases"] if c["name"] == name))
+    rng, levels, shares, items = random.Random(0), [], [], 0
+    for _ in range(100):
+        batch = augmentor(augmented_batch(tensors), rng)
+        for item, length in enumerate(tensors["audio_len"].tolist()):
+            items += 1
+            if torch.equal(batch.noise[item], tensors["noise"][item]):
+                continue
+            noise = batch.noise[item, :length]
+            levels.append(float(10 * torch.log10(batch.audio[item].square().sum() / noise.square().sum())))
+            shares.append(float((noise != 0).float().mean()))
+    levels, shares = torch.tensor(levels), torch.tensor(shares)
+    error = 4 * (2 / len(levels)) ** 0.5  # four standard errors of a difference of two such means
+    assert len(levels) / items == pytest.approx(expected["frac_augmented"], abs=0.5 * error)
+    assert float(levels.mean()) == pytest.approx(expected["snr_db"]["mean"], abs=float(levels.std()) * error)
+    assert levels.min() >= -5.01
+    assert levels.max() <= 20.01
+    assert float(shares.mean()) == pytest.approx(
+        expected["nonzero_frac"]["mean"], abs=float(shares.std()) * error + 1e-3
+    )
+
+
 def test_sample_quantizer():
     for number in ("2", "4"):
         check_quantizer(SAMPLE, number)

@@ -128,6 +128,8 @@ def random_partition(total: int, num_parts: int, rng: Any) -> list[int]:
     draws = _uniforms(total, rng)
     if draws is None:
         return list(Counter(rng.choices(range(num_parts), k=total)).values())
+    if num_parts == 1:
+        return [total]
     parts = (draws * num_parts).astype(np.int64)
     counts = np.bincount(parts, minlength=num_parts)
     first = [int(np.argmax(parts == part)) if counts[part] else total for part in range(num_parts)]
