@@ -290,7 +290,7 @@ def report_failures(job: Job, report_path: str | None) -> int:
         message += ", ..." if len(named) > 8 else ""
     if report_path:
         Path(report_path).write_text(f"{message}\n{failed[0].log}\n")
-        say(message)
+        say(message if len(job.shards) > 1 else f"failed: {message}")
         return 1
     print(f"submit.py: {message}. The end of {failed[0].log}:", file=sys.stderr)
     for line in tail(failed[0].log, TAIL_LINES):

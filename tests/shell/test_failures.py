@@ -48,6 +48,23 @@ def test_the_failing_line_of_the_recipe_is_named(stub: Stub) -> None:
     assert f"run.sh: line {number}: status 1 from: grep -q nothing /dev/null" in stub.fail()
 
 
+def test_of_a_pipeline_and_of_on_cpu_the_line_of_the_recipe_is_named(stub: Stub) -> None:
+    one(stub, "  false | cat")
+    assert "from: the pipeline that ends in cat\n" in stub.fail()
+    one(stub, '  on_cpu "$data/log/x.log" false')
+    number = (stub.recipe / "run.sh").read_text().splitlines().index('  on_cpu "$data/log/x.log" false') + 1
+    output = stub.fail()
+    assert f"run.sh: line {number}: status 1 from: on_cpu\n" in output
+    assert "cmd.sh" not in output
+
+
+def test_the_tail_has_nothing_of_an_earlier_attempt(stub: Stub) -> None:
+    one(stub, '  echo "attempt $nj"; exit 1', "nj=1  # shards")
+    stub.fail()
+    output = stub.fail("--nj", "2")
+    assert output.count("    | ") == 1 and "    | attempt 2\n" in output
+
+
 def test_a_failure_shows_the_last_25_lines_and_the_command_that_resumes(stub: Stub) -> None:
     one(stub, "  seq -f 'line %g' 100; return 4", "nj=1  # shards\ntitle=x  # words")
     words = ["--nj=2", "--title", "two words", "--stage", "0", "--stop-stage", "work"]

@@ -27,6 +27,7 @@ _on_signal() {
 _run_job() {
   local _log=$1 _report=$2 _log_r _log_w _life_r _life_w _bar='' _group _tee
   shift 2
+  _job_group=starting # from here on a signal waits until there is a job to stop
   _open_pipe _log_r _log_w
   _open_pipe _life_r _life_w
   # a stage draws progress bars on this descriptor, past the log; without a terminal there is none
@@ -39,7 +40,6 @@ _run_job() {
   ) &
   _tee=$!
 
-  _job_group=starting
   set -m # gives the job a process group of its own
   (
     set +m
@@ -54,7 +54,7 @@ _run_job() {
     unset NEST_PROGRESS_FD
     [ -z "$_bar" ] || export NEST_PROGRESS_FD=$_bar
     set -Eeuo pipefail
-    trap '_explain_error "$?" "$BASH_COMMAND" "${BASH_SOURCE[0]}" "$LINENO"' ERR
+    trap '_explain_error "$?" "${PIPESTATUS[*]}" "$LINENO" "$BASH_COMMAND"' ERR
     # shellcheck disable=SC2317  # called by the recipe's own functions
     wait() {
       (($#)) || _refuse_bare_wait
@@ -148,10 +148,17 @@ _guard() {
   _await_end "$1" "$2" "$BASHPID" || kill -KILL -- "${_alive[@]}" "-$1"
 }
 
-# bash says nothing when set -e ends a function; a person should see which line of the recipe it was.
+# _explain_error STATUS PIPE_STATUSES LINE COMMAND: bash says nothing when set -e ends a function; a person
+# should see which line of the recipe it was. Called by the ERR trap of a stage.
 _explain_error() {
-  [ "$3" != "$_utils/recipe/job.sh" ] || return 0
-  printf '%s: line %s: status %s from: %s\n' "${3##*/}" "$4" "$1" "$2" >&2
+  local _depth=1 _line=$3 _command=$4
+  [[ $2 != *' '* ]] || _command="the pipeline that ends in $4"
+  while [ "${BASH_SOURCE[_depth]}" = "$_opt_cmd" ]; do # the call of on_cpu counts, not its inside
+    _line=${BASH_LINENO[_depth]} _command=${FUNCNAME[_depth]}
+    _depth=$((_depth + 1))
+  done
+  [ "${BASH_SOURCE[_depth]}" != "$_utils/recipe/job.sh" ] || return 0
+  printf '%s: line %s: status %s from: %s\n' "${BASH_SOURCE[_depth]##*/}" "$_line" "$1" "$_command" >&2
 }
 
 _refuse_bare_wait() {

@@ -199,7 +199,7 @@ _why_needed() {
 _run_stage() {
   local _words=("${_stage_words[@]:_stage_first[$1]:_stage_count[$1]}") _path _status _before=$SECONDS _now
   local _shard_report="${_stage_at[$1]}/.done/.${_stage_number[$1]}-${_stage_name[$1]}.shard"
-  local _title _marker _attempt _log
+  local _title _marker _attempt _log _begin
   _title_of "$1"
   _marker_of "$1"
   _attempt_of "$1"
@@ -219,6 +219,7 @@ _run_stage() {
   _quote "${_words[@]}"
   printf '# %s stage %s on %s\n# %s\n' "$_now" "$_title" "$HOSTNAME" "$_quoted" >>"$_log" ||
     _cannot_write "$_log"
+  _begin=$(stat -c %s -- "$_log")
   _run_job "$_log" "$_shard_report" "${_words[@]}"
   if [ -n "$_signal" ]; then
     _stopped "$1"
@@ -268,7 +269,7 @@ _wipe() {
 
 # _failed INDEX STATUS: what failed, the tail of its log, how to go on.
 _failed() {
-  local _what="status $2" _tail _line _at
+  local _what="status $2" _tail _from=$((_begin + 1)) _line _at # earlier attempts are in the log, too
   _title_of "$1"
   printf -v _at '%(%F %T)T' -1
   printf 'failed with status %s, %s\n' "$2" "$_at" >"$_attempt"
@@ -280,10 +281,11 @@ _failed() {
   if [ -s "$_shard_report" ]; then
     # written by submit.py: which shards failed and how, then the log of the first of them
     { IFS= read -r _what && IFS= read -r _tail; } <"$_shard_report"
+    _from=1
   fi
   _shorten "$_tail"
   _complain "stage $_title failed: $_what. The end of $_short:"
-  tail -n 25 -- "$_tail" | sed 's/^/    | /' >&2
+  tail -c "+$_from" -- "$_tail" | tail -n 25 | sed 's/^/    | /' >&2
   _resume_command "$1"
   _finished=true
   _complain "to resume: $_resume"
@@ -354,6 +356,7 @@ _load_environment() {
 _on_exit() {
   local _status=$?
   [ "$BASHPID" = "$$" ] || return 0
+  trap '' INT TERM HUP PIPE # it is over anyway, and this is short
   _unlock_all
   if [ "$_finished" = false ]; then
     if [ -n "$_signal" ]; then
