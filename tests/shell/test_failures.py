@@ -121,7 +121,7 @@ def test_a_failing_shard_is_named_with_its_own_tail_only_once(stub: Stub) -> Non
 
 
 def test_a_process_left_behind_fails_the_stage(stub: Stub) -> None:
-    one(stub, '  sleep 1000 &\n  echo $! >"$data/child"')
+    stub.write('recipe_grace_s=1\nwork() { sleep 1000 & }\nstage 3 work at:"$data" -- work')
     output = stub.fail()
     assert "the command of the stage ended but left processes running" in output
     assert "sleep 1000" in output

@@ -104,7 +104,7 @@ _stop_rest() {
 
 # _expect_no_rest GROUP: a stage that ends well leaves nothing that could still be writing its outputs.
 _expect_no_rest() {
-  local _deadline=$((SECONDS + 3)) _left
+  local _deadline=$((SECONDS + recipe_grace_s)) # a loaded machine takes a while to end what is ending
   _survivors "$1" "$_run_id"
   while ((${#_alive[@]} && SECONDS < _deadline)); do
     sleep 0.02 || true
@@ -119,7 +119,7 @@ _expect_no_rest() {
 
 # _close_log TEE: let the last lines through; a daemon that fled with the pipe in its hands is not waited for.
 _close_log() {
-  local _deadline=$((SECONDS + 3)) _ended=0
+  local _deadline=$((SECONDS + recipe_grace_s)) _ended=0
   while kill -0 "$1" 2>/dev/null && ((SECONDS < _deadline)); do sleep 0.01 || true; done
   kill -KILL "$1" 2>/dev/null || true
   wait "$1" 2>/dev/null || _ended=$?
