@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,7 @@ log = logging.getLogger(__name__)
 class SSLDataLoader:
     """The trainer's batches: batches(epoch, start) is a pure function of the plan, the seed and the rank.
 
-    num_workers: 0 reads in this process; otherwise that many processes stay from the first use until
-    `close()`,
+    num_workers: 0 reads in this process; otherwise that many processes stay from the first use to `close()`,
         and each has up to `prefetch_factor` batches under way.
     pin_memory: batches come in page-locked memory, where there is a GPU.
     batch_augmentor: called in the worker as augmentor(batch, rng).
@@ -54,6 +54,7 @@ class SSLDataLoader:
         self._keys = _Keys()
         self._workers: DataLoader | None = None
         self._planned: tuple[int, EpochPlan] | None = None
+        self._results: weakref.ref[Generator[AudioNoiseBatch | _Failure, None, None]] | None = None
         self._iteration = 0
         self._noted: set[str] = set()
 
@@ -118,6 +119,7 @@ class SSLDataLoader:
     def close(self) -> None:
         """End the worker processes."""
         self._iteration += 1
+        self._end_reading()
         self._workers = None
 
     def _epoch_plan(self, epoch: int) -> EpochPlan:
@@ -129,14 +131,28 @@ class SSLDataLoader:
     def _iterate(self, plan: EpochPlan, epoch: int, start: int, iteration: int) -> Iterator[AudioNoiseBatch]:
         rank = self.plan.rank
         keys = (BatchKey(epoch, b, rank, plan.items(b)) for b in range(start, len(plan)))
-        for result in self._read(keys):
+        self._end_reading()
+        results = self._read(keys)
+        self._results = weakref.ref(
+            results
+        )  # a cycle would keep the workers until the garbage collector comes
+        while True:
             if iteration != self._iteration:
-                raise RuntimeError(
-                    "batches() was called again or the loader closed: this iteration has ended"
-                )
+                raise RuntimeError("batches() was called again or the loader closed: this one has ended")
+            try:
+                result = next(results)
+            except StopIteration:
+                return
             yield self._checked(result)
 
-    def _read(self, keys: Iterator[BatchKey]) -> Iterator[AudioNoiseBatch | _Failure]:
+    def _end_reading(self) -> None:
+        """Let go of what an abandoned iteration holds, the workers among it."""
+        results = self._results() if self._results is not None else None
+        if results is not None:
+            results.close()
+        self._results = None
+
+    def _read(self, keys: Iterator[BatchKey]) -> Generator[AudioNoiseBatch | _Failure, None, None]:
         if self.num_workers == 0:
             for key in keys:
                 yield self._reader[key]
@@ -159,6 +175,7 @@ class SSLDataLoader:
         try:
             yield from self._workers
         except RuntimeError as error:
+            self._workers = None
             if not str(error).startswith("DataLoader worker"):
                 raise
             raise RuntimeError(

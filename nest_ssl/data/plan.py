@@ -159,7 +159,7 @@ class BatchPlan:
         """Number of utterances longer than `batch_duration`, each of them a batch of its own."""
         if self.batch_duration is None:
             return 0
-        return int(np.count_nonzero(self.durations > np.float32(self.batch_duration)))
+        return int(np.count_nonzero(self.durations > np.float64(self.batch_duration)))
 
     def _check_size(self) -> None:
         count, ranks = len(self.durations), self.world_size

@@ -1,0 +1,207 @@
+"""The loader: the same batches whatever the workers and the start, errors in one piece, no process left."""
+
+import dataclasses
+import multiprocessing
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from nest_ssl.data import ssl_dataset
+from nest_ssl.data.loader import SSLDataLoader
+from nest_ssl.data.plan import BatchPlan
+from nest_ssl.data.ssl_dataset import AudioNoiseDataset
+from tests.data_room.corpora import RATE, make_corpus
+
+DURATIONS = [0.3 + 0.07 * i for i in range(22)]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    return make_corpus(folder, DURATIONS), make_corpus(folder, [1.0, 2.5], "noise.jsonl", "n")
+
+
+class HalfOfAnother:
+    """An augmentor that draws: adds another utterance of the batch at half its level."""
+
+    def __call__(self, batch, rng):
+        other = rng.randrange(len(batch.audio))
+        batch.noisy_audio = batch.audio + batch.noise + 0.5 * batch.audio[other]
+        return batch
+
+
+def make_loader(corpus, workers=0, max_corrupt=0, batch_size=4, **plan):
+    dataset = AudioNoiseDataset(corpus[0], RATE, corpus[1], seed=3, max_corrupt=max_corrupt)
+    plan = BatchPlan(dataset.lengths(), batch_size=batch_size, seed=3, **plan)
+    return SSLDataLoader(dataset, plan, num_workers=workers, batch_augmentor=HalfOfAnother())
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        for field in dataclasses.fields(a):
+            x, y = getattr(a, field.name), getattr(b, field.name)
+            assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y, field.name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_bytes(corpus, workers):
+    plain, loader = make_loader(corpus), make_loader(corpus, workers)
+    for epoch in (0, 1):
+        assert_same(list(plain.batches(epoch)), list(loader.batches(epoch)))
+    loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_start_in_the_middle_gives_the_rest_of_the_epoch(corpus, workers):
+    whole = list(make_loader(corpus).batches(2))
+    loader = make_loader(corpus, workers)
+    for start in (0, 3, len(whole)):
+        assert_same(whole[start:], list(loader.batches(2, start)))
+    loader.close()
+
+
+def test_nothing_before_the_start_is_read(corpus, monkeypatch):
+    loader = make_loader(corpus)
+    read = []
+    original = ssl_dataset.read_audio
+    monkeypatch.setattr(
+        ssl_dataset, "read_audio", lambda path, *rest: (read.append(path.stem), original(path, *rest))[1]
+    )
+    batch = next(loader.batches(0, 4))
+    assert sorted(read) == sorted(batch.utterance_ids)
+
+
+def test_batches_are_the_plans(corpus):
+    loader = make_loader(corpus)
+    plan = loader.plan.epoch(1)
+    found = [batch.utterance_ids for batch in loader.batches(1)]
+    assert found == [[f"u{i:03d}" for i in plan.items(b)] for b in range(len(plan))]
+    assert len(found) == loader.num_batches(1) == 6
+    seconds = sum(batch.seconds for batch in loader.batches(1))
+    assert seconds == pytest.approx(sum(max(d, 1.0) for d in DURATIONS), abs=0.01)
+
+
+def test_an_abandoned_iteration_does_not_leak_into_the_next(corpus):
+    whole = list(make_loader(corpus).batches(1))
+    loader = make_loader(corpus, 2)
+    abandoned = loader.batches(0)
+    next(abandoned)
+    assert_same(whole, list(loader.batches(1)))
+    with pytest.raises(RuntimeError, match="this one has ended"):
+        next(abandoned)
+    loader.close()
+
+
+def test_the_trainers_random_state_is_left_alone(corpus):
+    loader = make_loader(corpus, 1)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(loader.batches(0))
+    assert torch.equal(torch.get_rng_state(), before)
+    loader.close()
+
+
+@pytest.mark.parametrize("drop", ["close", "delete", "abandon and delete"])
+def test_workers_end_with_the_loader(corpus, drop):
+    before = set(multiprocessing.active_children())
+    loader = make_loader(corpus, 2)
+    iterator = loader.batches(0)
+    next(iterator)
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    if drop == "close":
+        loader.close()
+    elif drop == "delete":
+        list(iterator)
+    del loader, iterator
+    for worker in workers:
+        worker.join(timeout=30)
+        assert worker.exitcode is not None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_workers_error_comes_as_its_message_alone(tmp_path, workers):
+    corpus = (make_corpus(tmp_path, [1.0] * 8), None)
+    (tmp_path / "audio" / "u005.flac").write_bytes(b"x")
+    loader = make_loader(corpus, workers)
+    with pytest.raises(ValueError) as raised:
+        list(loader.batches(0))
+    assert str(raised.value).startswith(f"{tmp_path}/train.jsonl:6: ")
+    assert "u005.flac: not readable as audio" in str(raised.value)
+    assert "Traceback" not in str(raised.value)
+    loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_corrupt_utterances_are_counted_once_and_stop_beyond_the_limit(tmp_path, workers, caplog):
+    corpus = (make_corpus(tmp_path, [1.0] * 8), None)
+    bad = [tmp_path / "audio" / f"u00{i}.flac" for i in (2, 5)]
+    bad[0].write_bytes(b"")
+    loader = make_loader(corpus, workers, max_corrupt=1)
+    for epoch in (0, 1):
+        assert sum(len(batch.audio) for batch in loader.batches(epoch)) == 7
+    assert list(loader.corrupt) == ["u002"]
+    assert caplog.text.count("utterance u002 left out (1 of at most 1)") == 1
+    bad[1].write_bytes(b"")
+    with pytest.raises(ValueError, match=r"2 utterances cannot be read, more than train_ds\.max_corrupt=1"):
+        list(loader.batches(0))
+    loader.close()
+
+
+def test_a_killed_worker_is_named_as_such(corpus):
+    loader = make_loader(corpus, 1)
+    before = set(multiprocessing.active_children())
+    iterator = loader.batches(0)
+    next(iterator)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="a data worker died"):
+        for epoch in range(50):  # what was under way still arrives
+            list(iterator)
+            iterator = loader.batches(epoch)
+    loader.close()
+
+
+def test_a_start_beyond_the_epoch_is_refused(corpus):
+    with pytest.raises(ValueError, match="epoch 0 has 6 batches, so none is number 7"):
+        make_loader(corpus).batches(0, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_when_the_main_process_is_killed(corpus, checkout, how):
+    program = textwrap.dedent(f"""
+        import multiprocessing, sys
+        from nest_ssl.data.plan import BatchPlan
+        from nest_ssl.data.loader import SSLDataLoader
+        from nest_ssl.data.ssl_dataset import AudioNoiseDataset
+        dataset = AudioNoiseDataset({str(corpus[0])!r}, {RATE})
+        loader = SSLDataLoader(dataset, BatchPlan(dataset.lengths(), batch_size=1), num_workers=2)
+        next(loader.batches(0))
+        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+        sys.stdin.read()
+    """)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(workers) == 2
+        descriptors = [os.pidfd_open(pid) for pid in workers]
+        process.send_signal(how)
+        process.wait(timeout=30)
+        for descriptor in descriptors:
+            ready, _, _ = select.select([descriptor], [], [], 30)  # torch's watchdog looks every 5 s
+            os.close(descriptor)
+            assert ready, "a worker outlived the main process by 30 s"
