@@ -74,11 +74,14 @@ class Corpus:
             )
             if count
         }
-        self._kept: np.ndarray | None = None
+        self._kept: _Kept | None = None
         self.stated_durations = stated
         if self.dropped:
-            self._kept = _positions(~(short | long))
-            self.stated_durations = stated[self._kept]
+            kept = ~(short | long)
+            self._kept = _Kept(kept)
+            self.stated_durations = stated[kept]
+            for index in self.indexes:
+                index.release_memory()
         if len(self) == 0:
             reasons = ", ".join(f"{count} {reason} s" for reason, count in self.dropped.items())
             raise ValueError(f"{name}: all {self.num_rows} rows of {self._named()} are dropped: {reasons}")
@@ -112,7 +115,7 @@ class Corpus:
     def _where(self, item: int) -> tuple[int, int, int]:
         if not 0 <= item < len(self):
             raise IndexError(f"{self._named()} give {len(self)} utterances, there is no number {item}")
-        number = int(item if self._kept is None else self._kept[item])
+        number = int(item) if self._kept is None else self._kept.row(int(item))
         manifest = int(np.searchsorted(self._starts, number, side="right")) - 1
         return manifest, number - int(self._starts[manifest]), number
 
@@ -182,12 +185,20 @@ def _number(row: dict[str, Any], key: str, place: str) -> float | None:
     return float(value)
 
 
-def _positions(kept: np.ndarray, chunk: int = 1 << 20) -> np.ndarray:
-    """Where `kept` is True, as int32; in chunks, since numpy's own answer takes twice as much memory."""
-    positions = np.empty(int(np.count_nonzero(kept)), np.int32)
-    filled = 0
-    for start in range(0, len(kept), chunk):
-        found = np.flatnonzero(kept[start : start + chunk]) + start
-        positions[filled : filled + len(found)] = found
-        filled += len(found)
-    return positions
+class _Kept:
+    """The rows that pass the filters, at one bit per row."""
+
+    BLOCK = 4096
+
+    def __init__(self, kept: np.ndarray) -> None:
+        starts = np.arange(0, len(kept), self.BLOCK)
+        counts = np.add.reduceat(kept, starts, dtype=np.int64)
+        self._bits = np.packbits(kept)
+        self._before = np.concatenate([[0], np.cumsum(counts)])  # rows kept before each block
+
+    def row(self, item: int) -> int:
+        """Give the number of the row that is kept as number `item`."""
+        block = int(np.searchsorted(self._before, item, side="right")) - 1
+        first = block * self.BLOCK
+        bits = np.unpackbits(self._bits[first // 8 : (first + self.BLOCK) // 8])
+        return first + int(np.flatnonzero(bits)[item - int(self._before[block])])

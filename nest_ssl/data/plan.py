@@ -200,7 +200,7 @@ class BatchPlan:
                 start, stop, dtype=np.uint64
             )
         packed.sort()
-        return packed.astype(np.uint32).view(np.int32)
+        return _lower_halves(packed)
 
     def _without_remainder(self, order: np.ndarray, epoch: int) -> np.ndarray:
         """Leave out the utterances that would not fill a batch (on every rank, in training)."""
@@ -252,6 +252,18 @@ class BatchPlan:
             return np.sort(np.argsort(bits.random_raw(count), kind="stable")[surplus:]), 0
         repeats = (bits.random_raw(self.world_size - surplus) % count).astype(np.int64)
         return np.sort(np.concatenate([cuts, repeats])), len(repeats)
+
+
+def _lower_halves(words: np.ndarray) -> np.ndarray:
+    """Give the lower 32 bits of uint64 words as int32, in the words' own memory, which is given up."""
+    count = len(words)
+    halves = words.view(np.int32)
+    for start in range(0, count, CHUNK):
+        stop = min(start + CHUNK, count)
+        halves[start:stop] = words[start:stop].astype(np.uint32).view(np.int32)  # never ahead of what is read
+    del halves
+    words.resize((count + 1) // 2, refcheck=False)
+    return words.view(np.int32)[:count]
 
 
 def _chunks_of_batches(bounds: np.ndarray) -> Iterator[tuple[int, int, int, int]]:

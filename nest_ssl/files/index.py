@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import math
+import mmap
 import os
 import sys
 import time
@@ -120,6 +121,12 @@ class ManifestIndex:
     def fingerprint(self) -> str:
         """Give a text that differs between manifests of other content, wherever they are."""
         return f"{self._stamp['size']}-{self._stamp['digest']}-{self._table.checksum:08x}"
+
+    def release_memory(self) -> None:
+        """Let go of the pages of `durations` that were read; they come back from the disk's cache."""
+        mapping = getattr(self.durations, "_mmap", None)
+        if mapping is not None and hasattr(mapping, "madvise"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
         """Close the manifest; the arrays stay usable."""

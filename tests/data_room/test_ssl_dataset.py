@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from nest_ssl.data.corpus import Corpus
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey, audio_noise_collate
 from nest_ssl.files.audio import write_audio
 from nest_ssl.files.manifest import write_rows
@@ -118,6 +119,17 @@ def test_filters_keep_the_limits_themselves_and_count_by_reason(tmp_path):
     assert dataset.corpus.dropped == {"shorter than min_duration 0.3": 1, "longer than max_duration 0.7": 1}
     assert dataset.corpus.num_rows == 5
     assert dataset.corpus.place(2) == f"{manifest}:5"
+
+
+@pytest.mark.parametrize("count", [1, 4095, 4096, 4097, 20001])
+def test_every_kept_row_is_found_again(tmp_path, count):
+    durations = np.random.default_rng(count).choice([0.5, 2.0, 30.0], count).tolist()
+    write_rows(tmp_path / "m.jsonl", [{"audio_filepath": "x", "duration": d} for d in [2.0, *durations]])
+    corpus = Corpus(tmp_path / "m.jsonl", min_duration=1, max_duration=20)
+    expected = [i for i, duration in enumerate([2.0, *durations]) if duration == 2.0]
+    sample = range(0, len(expected), max(1, len(expected) // 300))
+    assert [corpus[i].number for i in sample] == [expected[i] for i in sample]
+    assert corpus[len(corpus) - 1].number == expected[-1]
 
 
 def test_several_manifests_are_one_corpus(tmp_path):
