@@ -60,8 +60,11 @@ def simulate(corpus: Corpus, shard: tuple[int, int]) -> None:
     number, count = shard
     started = time.monotonic()
     total = len(range(number - 1, len(corpus.index), count)) * corpus.copies
-    with progress_bar(total if number == 1 else None, "utt", f"simulate {number}/{count}") as bar:
-        result = run_shard(corpus, number, count, bar.update if number == 1 else lambda done: None)
+    if number == 1:
+        with progress_bar(total, "utt", f"simulate {number}/{count}") as bar:
+            result = run_shard(corpus, number, count, bar.update)
+    else:
+        result = run_shard(corpus, number, count)
     speed = result.audio_s / result.cpu_s if result.cpu_s > 0 else 0.0
     log.info(
         "simulate shard %d/%d utterances %d written %d already_done %d errors %d hours %.3f "
@@ -87,7 +90,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--preset", help="use this preset only, not the mix")
     parser.add_argument("--copies", type=_positive, default=1, help="channels per utterance [%(default)s]")
     parser.add_argument("--out-rate", type=int, choices=(8000, 16000), default=16000, help="Hz [%(default)s]")
-    parser.add_argument("--max-error-rate", type=float, default=0.01, help="of all utterances [%(default)s]")
+    parser.add_argument("--max-error-rate", type=_share, default=0.01, help="of all utterances [%(default)s]")
     parser.add_argument(
         "--shard", type=_shard, default=(1, 1), metavar="I/N", help="this part only, I from 1"
     )
@@ -107,6 +110,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return share
 
 
 if __name__ == "__main__":

@@ -25,10 +25,17 @@ import soxr
 
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.index import ManifestIndex
-from nest_ssl.files.manifest import write_rows
+from nest_ssl.files.manifest import check_is_file, write_rows
 from nest_ssl.telephone.chain import apply_channel, draw_channel
 from nest_ssl.telephone.codecs import CODECS
-from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key, read_utterance, utterance_id
+from nest_ssl.telephone.noise import (
+    NoiseBank,
+    TalkerPool,
+    prompt_key,
+    read_utterance,
+    source_path,
+    utterance_id,
+)
 from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.records import RecordFile, flac_bytes, read_records, scan_records, write_bytes
 from nest_ssl.telephone.seed import SCHEMA, key_bucket
@@ -59,6 +66,8 @@ class Corpus:
         self.index = ManifestIndex.open(self.manifest)
         if len(self.index) == 0:
             raise ValueError(f"{self.manifest}: the manifest has no rows, so there is nothing to simulate")
+        if self.noise_manifest:
+            check_is_file(self.noise_manifest)
         self.digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -245,8 +254,8 @@ def _simulate(corpus: Corpus, bank: NoiseBank, row_number: int, copy: int) -> di
     utterance = utterance_id(row)
     record: dict[str, Any] = {"row": row_number, "copy": copy, "id": utterance}
     try:
-        source = _source_stamp(corpus, row)
         samples, rate = read_utterance(corpus.manifest, row)
+        source = _source_stamp(corpus, row)
         if len(samples) > MAX_DURATION_S * rate:
             raise ValueError(f"longer than {MAX_DURATION_S:.0f} s; cut it into segments")
         drawn = draw_channel(corpus.mix, bank, corpus.seed, utterance, prompt_key(row), copy)
@@ -277,7 +286,7 @@ def _is_valid(corpus: Corpus, record: Mapping[str, Any]) -> bool:
 
 
 def _source_stamp(corpus: Corpus, row: Mapping[str, Any]) -> list[int]:
-    status = (corpus.manifest.parent / str(row.get("audio_filepath"))).stat()
+    status = source_path(corpus.manifest, row).stat()
     return [status.st_size, status.st_mtime_ns]
 
 

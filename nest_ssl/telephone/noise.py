@@ -144,21 +144,27 @@ def utterance_id(row: Mapping[str, Any]) -> str:
     return f"{row.get('audio_filepath')}" + (f"@{offset}" if offset else "")
 
 
-def read_utterance(manifest: Path, row: Mapping[str, Any]) -> tuple[np.ndarray, int]:
-    """Read the audio of a manifest row as (T,) float32 and its rate; paths are relative to the manifest."""
+def source_path(manifest: Path, row: Mapping[str, Any]) -> Path:
+    """Give where a row's audio is: relative to the manifest's folder if it is there, else as written."""
     path = row.get("audio_filepath")
     if not isinstance(path, str) or not path:
         raise ValueError("the row has no audio_filepath")
+    beside = manifest.parent / path
+    return beside if beside.is_file() else Path(path).expanduser()
+
+
+def read_utterance(manifest: Path, row: Mapping[str, Any]) -> tuple[np.ndarray, int]:
+    """Read the audio of a manifest row as (T,) float32 and its rate."""
     offset = row.get("offset") or 0.0
     # without an offset the file is the utterance: a rounded duration must not cut its last sample
     duration = row.get("duration") if offset else None
-    return read_audio(manifest.parent / path, None, offset, duration, row.get("channel_selector"))
+    return read_audio(source_path(manifest, row), None, offset, duration, row.get("channel_selector"))
 
 
 def _recording(index: ManifestIndex, row_number: int, start: float, num_samples: int) -> np.ndarray:
     """Give (num_samples,) of a recording at 8 kHz, from `start` (0 to 1) on; a short one is repeated."""
     row = index.row(row_number)
-    path = index.path.parent / str(row.get("audio_filepath"))
+    path = source_path(index.path, row)
     offset, length = row.get("offset") or 0.0, row.get("duration")
     channel = row.get("channel_selector", "average")
     needed = num_samples / RATE + SPARE_S

@@ -18,9 +18,11 @@ RECORDS_PER_SYNC = 64
 class OutOfSpace(OSError):
     """The output could not be written; what is done is recorded and will not be done again."""
 
-    def __init__(self, error: OSError, path: Path) -> None:
-        way_out = "what is done is recorded; free some space and give the same command again to go on"
-        super().__init__(error.errno, f"{error.strerror}; {way_out}", str(path))
+
+def out_of_space(error: OSError, path: Path) -> OutOfSpace:
+    """Give the error to raise where the disk refused to write `path`."""
+    way_out = "what is done is recorded; free some space and give the same command again to go on"
+    return OutOfSpace(error.errno, f"{error.strerror}; {way_out}", str(path))
 
 
 class RecordFile:
@@ -47,7 +49,7 @@ class RecordFile:
             if self._count % RECORDS_PER_SYNC == 0:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            raise OutOfSpace(error, self._path) from error
+            raise out_of_space(error, self._path) from error
 
     def __enter__(self) -> RecordFile:
         return self
@@ -99,7 +101,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OutOfSpace(error, path) from error
+        raise out_of_space(error, path) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -292,7 +293,7 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(corpus, expected, mo
     def full(*arguments):
         calls.append(arguments)
         if len(calls) > 9:
-            raise OutOfSpace(OSError(errno.ENOSPC, "No space left on device"), Path("somewhere"))
+            raise records.out_of_space(OSError(errno.ENOSPC, "No space left on device"), Path("x"))
         return real(*arguments)
 
     with monkeypatch.context() as patch:
@@ -315,8 +316,9 @@ def test_writing_bytes_leaves_nothing_behind_when_the_disk_is_full(tmp_path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(OutOfSpace):
+    with pytest.raises(OutOfSpace) as caught:
         records.write_bytes(tmp_path / "a" / "b.flac", b"content")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # as a worker sends it
     assert list((tmp_path / "a").iterdir()) == []
 
 

@@ -17,14 +17,15 @@ AR_HEADER_BYTES = 60
 WAY_OUT = "remove it and fetch it again"
 MAX_MEMBER_BYTES = 1 << 28  # far above any prompt; a broken size field must not fill the memory
 
-# Where the packages keep a prompt or a piece of music; the releases have the same paths without this folder.
-PACKAGE_FOLDER = re.compile(r"usr/share/asterisk/(sounds/[^/]+|moh)/")
+# Where packages keep a prompt or a piece of music. Releases have the same paths with no folder above them,
+# or one of the release's name.
+FOLDER = re.compile(r"^(usr/share/asterisk/(sounds/[^/]+|moh)|asterisk-[^/]+)/")
 
 
 def sound_files(archive: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
     """Give (key, content) of every sound file; its key is the path below the voice's folder, no suffix."""
     for name, content in _members(archive, suffix):
-        yield PACKAGE_FOLDER.sub("", name, count=1).removesuffix(suffix), content
+        yield FOLDER.sub("", name, count=1).removesuffix(suffix), content
 
 
 def prompt_texts(archive: Path, language: str) -> bytes:
