@@ -171,7 +171,7 @@ def run_shard(
     done = {
         (record["row"], record["copy"])
         for _, record in scan_records(corpus.records)
-        if (record["row"] % num_shards) == shard - 1 and "error" not in record and _is_valid(corpus, record)
+        if record["row"] % num_shards == shard - 1 and _is_final(record) and _is_valid(corpus, record)
     }
     bank = corpus.noise_bank(corpus.scan())
     result = ShardResult()
@@ -273,6 +273,14 @@ def _simulate(corpus: Corpus, bank: NoiseBank, row_number: int, copy: int) -> di
     out_row["key"] = prompt_key(row)
     out_row["channel"] = channel
     return record | {"bytes": len(content), "source": source, "manifest": out_row}
+
+
+def _is_final(record: Mapping[str, Any]) -> bool:
+    """False where another run may do better: the utterance failed, or babble lacks an unreadable talker."""
+    if "error" in record:
+        return False
+    noise = record["manifest"]["channel"]["noise"]
+    return not (noise and noise.get("left_out"))
 
 
 def _is_valid(corpus: Corpus, record: Mapping[str, Any]) -> bool:

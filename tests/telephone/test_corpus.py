@@ -22,6 +22,7 @@ from nest_ssl.files.manifest import read_rows, write_rows
 from nest_ssl.telephone import records
 from nest_ssl.telephone.corpus import Corpus
 from nest_ssl.telephone.records import OutOfSpace, RecordFile, scan_records
+from nest_ssl.telephone.seed import key_bucket
 
 
 @pytest.fixture
@@ -188,15 +189,26 @@ def test_a_damaged_file_is_named_and_counted(corpus, caplog):
     assert error["error"].startswith(f"{corpus}:8: {victim}")
 
 
-def test_a_mended_file_clears_its_error(corpus, expected):
-    victim = corpus.parent / rows_of(corpus)[7]["audio_filepath"]
-    content = victim.read_bytes()
+def test_a_mended_file_clears_its_error_and_is_heard_in_babble_again(corpus):
+    keys = [f"key{i}" for i in range(2000) if key_bucket(f"key{i}") == 0][:6]  # talkers share a bucket
+    rows = [row | {"key": key} for row, key in zip(rows_of(corpus), keys, strict=False)]
+    write_rows(corpus, rows)
+    settings = ["channel.noise={probability: 1.0, snr_db: {min: 8, max: 9}, kinds: {babble: 1.0}, "]
+    settings[0] += "talkers: {min: 3, max: 5}, exponent: {min: 0, max: 0}}"
+    victim = corpus.parent / rows[2]["audio_filepath"]
+    content, modified = victim.read_bytes(), victim.stat().st_mtime_ns
     victim.write_bytes(b"not audio")
-    assert simulate.main(command(corpus, "--copies", "2")) == 3
+    assert simulate.main(command(corpus, *settings)) == 3
+    assert simulate.main(command(corpus, "--max-error-rate", "0.2", *settings)) == 0
+    without = rows_of(corpus.with_name("telephone.jsonl"))
+    assert any(str(victim) in str(row["channel"]["noise"].get("left_out")) for row in without)
     victim.write_bytes(content)
-    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    os.utime(victim, ns=(modified, modified))
+    assert simulate.main(command(corpus, *settings)) == 0
     assert not corpus.with_name("telephone.errors.jsonl").exists()
-    assert set(result(corpus)) == set(expected)
+    assert simulate.main(command(corpus, *settings, out="fresh")) == 0
+    assert result(corpus) == result(corpus, "fresh")
+    assert len(rows_of(corpus.with_name("telephone.jsonl"))) == 6
 
 
 @pytest.mark.parametrize(
