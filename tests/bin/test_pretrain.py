@@ -1,0 +1,160 @@
+"""The pretrain verb as its users call it: what it makes, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from nest_ssl.bin import pretrain
+from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
+from tests.resume.runs import CHECKOUT, TINY, make_corpus
+
+CONFIG = CHECKOUT / "conf" / "nest_fast-conformer.yaml"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("pretrain") / "corpus", count=12)
+
+
+def arguments(
+    corpus: Path, run: Path, *more: str, config: tuple[str, ...] = ("--config", str(CONFIG))
+) -> list[str]:
+    return [
+        *config,
+        f"model.train_ds.manifest_filepath={corpus}/train.jsonl",
+        f"model.validation_ds.manifest_filepath={corpus}/dev.jsonl",
+        f"exp_manager.explicit_log_dir={run}",
+        "model.train_ds.num_workers=0",
+        "trainer.max_steps=2",
+        *TINY,
+        *more,
+    ]
+
+
+def test_nemos_way_of_naming_the_configuration_works(corpus, tmp_path):
+    config = ("--config-path", str(CONFIG.parent), "--config-name", CONFIG.stem)
+    assert pretrain.main(arguments(corpus, tmp_path / "run", config=config)) == 0
+    model = EncDecDenoiseMaskedTokenPredModel.restore_from(tmp_path / "run" / "final.nemo")
+    assert model.cfg.encoder.d_model == 16
+
+
+def test_a_run_directory_holds_what_the_documentation_says(corpus, tmp_path):
+    run = tmp_path / "run"
+    more = ["exp_manager.create_tensorboard_logger=true", "model.train_ds.num_workers=1"]
+    assert pretrain.main(arguments(corpus, run, *more)) == 0
+    assert {path.name for path in run.iterdir()} >= {
+        "train.log", "metrics.jsonl", "config.yaml", "env.json", "final.nemo", "tensorboard", "checkpoints",
+    }  # fmt: skip
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["trainer"]["max_steps"] == 2
+    assert config["trainer"]["seed"] == 0
+    environment = json.loads((run / "env.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert list((run / "tensorboard").glob("events.*"))
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names[-1] == "SSL-NEST-FastConformer.nemo"
+    assert any(name.endswith("step=2-last") for name in names)
+
+
+@pytest.mark.parametrize("weighting", ["frames", "nemo"])
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_both_precisions_and_weightings_train(corpus, tmp_path, precision, weighting):
+    options = [f"trainer.precision={precision}", f"trainer.loss_weighting={weighting}"]
+    assert pretrain.main(arguments(corpus, tmp_path / "run", *options)) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    assert len(losses) == 2
+    assert all(1 < loss < 6 for loss in losses)  # ln 32 = 3.5 for guesses at random
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.encoder.n_layer=2", r"model\.encoder\.n_layer.*did you mean model\.encoder\.n_layers"),
+        ("+trainer.fast_dev_run=true", r"trainer\.fast_dev_run is not supported"),
+        ("trainer.precision=16", r"trainer\.precision: 16"),
+        ("model.optim.name=lion", r"model\.optim\.name: 'lion'"),
+        ("model.train_ds.is_tarred=true", r"model\.train_ds\.is_tarred"),
+        ("model.encoder.self_attention_model=abs_pos", r"model\.encoder\.self_attention_model: abs_pos"),
+        ("model.encoder._target_=os.system", r"os\.system.*not one of the known names"),
+        ("model.train_ds.batch_size=1000", r"model\.train_ds"),
+        ("model.train_ds.manifest_filepath=nowhere.jsonl", r"nowhere\.jsonl"),
+        ("~model.validation_ds.manifest_filepath", r"model\.validation_ds\.manifest_filepath"),
+        ("trainer.accelerator=gpu", r"PyTorch sees no GPU"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_key_before_anything_is_written(
+    corpus, tmp_path, override, message
+):
+    if override == "trainer.accelerator=gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises((ValueError, OSError), match=message):
+        pretrain.main(arguments(corpus, tmp_path / "run", override))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_the_stock_yaml_without_manifests_names_the_keys_to_give(tmp_path):
+    with pytest.raises(ValueError, match=r"model\.train_ds.*manifest_filepath"):
+        pretrain.main(
+            ["--config", str(CONFIG), f"exp_manager.explicit_log_dir={tmp_path}", "trainer.accelerator=cpu"]
+        )
+
+
+def test_a_misspelt_section_is_refused(corpus, tmp_path):
+    text = CONFIG.read_text().replace("exp_manager:", "exp_manger:")
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"'exp_manger' is not supported; did you mean exp_manager"):
+        pretrain.main(["--config", str(tmp_path / "bad.yaml")])
+
+
+def test_an_empty_manifest_is_named(corpus, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    override = f"model.train_ds.manifest_filepath={tmp_path}/empty.jsonl"
+    with pytest.raises(ValueError, match=r"empty\.jsonl"):
+        pretrain.main(arguments(corpus, tmp_path / "run", override))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corrupted_flac_is_named_with_manifest_and_line(corpus, tmp_path, workers):
+    damaged = make_corpus(tmp_path / "damaged corpus", count=12)
+    audio = damaged / "2.flac"
+    content = bytearray(audio.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    audio.write_bytes(bytes(content))
+    options = ["trainer.max_steps=4", f"model.train_ds.num_workers={workers}"]
+    with pytest.raises(ValueError, match=r"train\.jsonl:3: .*2\.flac"):
+        pretrain.main(arguments(damaged, tmp_path / "run", *options))
+
+
+def test_another_run_in_the_same_directory_needs_leave_to_go_on(corpus, tmp_path):
+    pretrain.main(arguments(corpus, tmp_path / "run"))
+    with pytest.raises(
+        ValueError, match=r"has checkpoints of a former run; set exp_manager\.resume_if_exists"
+    ):
+        pretrain.main(arguments(corpus, tmp_path / "run", "exp_manager.resume_if_exists=false"))
+
+
+def test_more_steps_go_on_and_the_change_is_logged(corpus, tmp_path):
+    pretrain.main(arguments(corpus, tmp_path / "run"))
+    pretrain.main(arguments(corpus, tmp_path / "run", "trainer.max_steps=3"))
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "configuration changed: trainer.max_steps: 2 -> 3" in log
+    assert "resumed from" in log
+    assert "step 3/3" in log
+
+
+def test_the_interface_of_the_command_line(capsys):
+    for argv in ([], ["--config", "a", "--config-name", "b"]):
+        with pytest.raises(SystemExit) as caught:
+            pretrain.parse(argv)
+        assert caught.value.code == 2
+    parsed = pretrain.parse(["trainer.max_steps=2", "--config", "a.yaml", "~model.optim", "+x=1"])
+    assert parsed.overrides == ["trainer.max_steps=2", "~model.optim", "+x=1"]
+    assert pretrain.parse(["--config-path", "conf", "--config-name", "nest.yaml"]).config == Path(
+        "conf/nest.yaml"
+    )
