@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
         copies=arguments.copies,
         noise_manifest=arguments.noise_manifest,
         out_rate=arguments.out_rate,
+        split_seed=arguments.split_seed,
     )
     if not arguments.merge:
         simulate(corpus, arguments.shard)
@@ -90,6 +91,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--preset", help="use this preset only, not the mix")
     parser.add_argument("--copies", type=_positive, default=1, help="channels per utterance [%(default)s]")
     parser.add_argument("--out-rate", type=int, choices=(8000, 16000), default=16000, help="Hz [%(default)s]")
+    parser.add_argument(
+        "--split-seed",
+        type=int,
+        default=0,
+        help="--seed of the later `manifest --split-by key`: keeps babble within\na split [%(default)s]",
+    )
     parser.add_argument("--max-error-rate", type=_share, default=0.01, help="of all utterances [%(default)s]")
     parser.add_argument(
         "--shard", type=_shard, default=(1, 1), metavar="I/N", help="this part only, I from 1"

@@ -59,6 +59,7 @@ class Corpus:
     copies: int = 1
     noise_manifest: Path | None = None
     out_rate: int = 16000
+    split_seed: int = 0  # of the later split by key: babble keeps within it
     index: ManifestIndex = field(init=False)
     digest: str = field(init=False)
 
@@ -85,6 +86,7 @@ class Corpus:
             "schema": SCHEMA,
             "seed": self.seed,
             "out_rate": self.out_rate,
+            "split_seed": self.split_seed,
             "mix": [repr(preset) for preset in self.mix.presets],
             "manifest": _file_digest(self.manifest),
             "noise_manifest": _file_digest(self.noise_manifest) if self.noise_manifest else None,
@@ -110,7 +112,7 @@ class Corpus:
                 utterance_id(row).encode("utf-8", "surrogatepass"), digest_size=8
             ).digest()
             names[i] = int.from_bytes(digest, "little")
-            buckets[i] = key_bucket(prompt_key(row))
+            buckets[i] = key_bucket(prompt_key(row), self.split_seed)
         order = np.argsort(names, kind="stable")
         twice = np.flatnonzero(names[order][1:] == names[order][:-1])
         if len(twice):
@@ -131,7 +133,7 @@ class Corpus:
             for kind, weight in preset.noise.kinds.items()
             if weight > 0
         }
-        talkers = TalkerPool(self.index, buckets) if "babble" in kinds else None
+        talkers = TalkerPool(self.index, buckets, self.split_seed) if "babble" in kinds else None
         music = ManifestIndex.open(self.noise_manifest) if self.noise_manifest else None
         if music is not None and len(music) == 0:
             raise ValueError(f"{self.noise_manifest}: the noise manifest has no rows")

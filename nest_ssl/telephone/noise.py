@@ -29,15 +29,16 @@ class TalkerPool:
     heard behind a training utterance.
     """
 
-    def __init__(self, index: ManifestIndex, buckets: np.ndarray) -> None:
-        """`buckets`: (rows,) uint8, `key_bucket` of each row's prompt key."""
+    def __init__(self, index: ManifestIndex, buckets: np.ndarray, split_seed: int = 0) -> None:
+        """`buckets`: (rows,) uint8, `key_bucket` of each row's prompt key under `split_seed`."""
         self.index = index
+        self._split_seed = split_seed
         order = np.argsort(buckets, kind="stable")
         self._rows = np.split(order, np.searchsorted(buckets[order], np.arange(1, NUM_BUCKETS)))
 
     def draw(self, rng: np.random.Generator, key: str, count: int) -> list[int]:
         """Give up to `count` different rows of other keys than `key`."""
-        candidates = self._rows[key_bucket(key)]
+        candidates = self._rows[key_bucket(key, self._split_seed)]
         chosen: list[int] = []
         for _ in range(TRIES * count if len(candidates) else 0):
             row = int(candidates[rng.integers(len(candidates))])

@@ -31,11 +31,11 @@ def test_streams_of_many_utterances_are_uniform():
     assert np.sum((counts - 200) ** 2 / 200) < 43.8  # chi square, 19 degrees of freedom, one in a thousand
 
 
-@pytest.mark.parametrize(("dev", "test"), [(0.05, 0.05), (0.1, 0.02), (0.01, 0.07)])
-def test_keys_of_one_bucket_fall_to_one_split(dev, test):
+@pytest.mark.parametrize(("dev", "test", "seed"), [(0.05, 0.05, 0), (0.1, 0.02, 17), (0.01, 0.07, 3)])
+def test_keys_of_one_bucket_fall_to_one_split(dev, test, seed):
     splits: dict[int, set[str]] = {}
-    for number in range(20000):
-        splits.setdefault(key_bucket(f"key{number}"), set()).add(split_of(f"key{number}", dev, test, seed=0))
+    for key in map(str, range(20000)):
+        splits.setdefault(key_bucket(key, seed), set()).add(split_of(key, dev, test, seed))
     assert len(splits) == 100
     assert all(len(names) == 1 for names in splits.values())
 
