@@ -27,8 +27,8 @@ def generator(seed: int, utterance_id: str, copy: int, stage: str) -> np.random.
 def key_bucket(key: str, split_seed: int = 0) -> int:
     """Give the hundredth, 0 to 99, in which a prompt key lies when a corpus is split by it.
 
-    The hash is that of `python -m nest_ssl.bin.manifest --split-by key --seed SPLIT_SEED`: with whole percents
-    for dev and test, keys of one bucket fall to one split.
+    The hash is that of `python -m nest_ssl.bin.manifest --split-by key --seed SPLIT_SEED`: with whole
+    percents for dev and test, keys of one bucket fall to one split.
     """
     return int.from_bytes(_digest(f"{split_seed}\x1f{key}", 8), "big") * NUM_BUCKETS >> 64
 
