@@ -50,8 +50,9 @@ opened, opened_mb = time.monotonic() - t, memory("VmRSS")
 t = time.monotonic()
 epoch = plan.epoch(3)
 seconds, peak = time.monotonic() - t, memory("VmHWM")
-print(f"opened and filtered {len(corpus)} of {corpus.num_rows} rows in {opened:.2f} s, plan in {seconds:.2f} s; "
-      f"{len(epoch)} batches on each of 8 ranks, padding {100 * plan.padding_share(epoch):.2f} %; "
+print(f"opened and filtered {len(corpus)} of {corpus.num_rows} rows in {opened:.2f} s, "
+      f"plan in {seconds:.2f} s; {len(epoch)} batches on each of 8 ranks, "
+      f"padding {100 * plan.padding_share(epoch):.2f} %; "
       f"memory before {base} MB, opened {opened_mb} MB, planned {memory('VmRSS')} MB, peak {peak} MB")
 """
 )

@@ -55,16 +55,15 @@ class SSLDataLoader:
         self._workers: DataLoader | None = None
         self._planned: tuple[int, EpochPlan] | None = None
         self._results: weakref.ref[Generator[AudioNoiseBatch | _Failure, None, None]] | None = None
+        self._counts: dict[int, int] = {}  # batches per epoch
         self._iteration = 0
         self._noted: set[str] = set()
 
     def num_batches(self, epoch: int) -> int:
         """Number of this rank's batches in `epoch`."""
-        if self._planned is not None and self._planned[0] == epoch:
-            return len(self._planned[1])
-        if self.plan.batch_duration is not None:
-            return len(self._epoch_plan(epoch))
-        return self.plan.num_batches(epoch)
+        if epoch not in self._counts:
+            self._counts[epoch] = self.plan.num_batches(epoch)
+        return self._counts[epoch]
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[AudioNoiseBatch]:
         """Give this rank's batches of `epoch` from number `start` on; nothing of the earlier ones is read.
@@ -126,6 +125,7 @@ class SSLDataLoader:
         if self._planned is None or self._planned[0] != epoch:
             self._planned = None  # frees the old order before the new one is made
             self._planned = (epoch, self.plan.epoch(epoch))
+            self._counts[epoch] = len(self._planned[1])
         return self._planned[1]
 
     def _iterate(self, plan: EpochPlan, epoch: int, start: int, iteration: int) -> Iterator[AudioNoiseBatch]:
@@ -133,9 +133,8 @@ class SSLDataLoader:
         keys = (BatchKey(epoch, b, rank, plan.items(b)) for b in range(start, len(plan)))
         self._end_reading()
         results = self._read(keys)
-        self._results = weakref.ref(
-            results
-        )  # a cycle would keep the workers until the garbage collector comes
+        # Weak, since a cycle would keep the workers until the garbage collector comes.
+        self._results = weakref.ref(results)
         while True:
             if iteration != self._iteration:
                 raise RuntimeError("batches() was called again or the loader closed: this one has ended")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from nest_ssl.data.corpus import Corpus, Utterance
-from nest_ssl.files.audio import audio_info, read_audio
+from nest_ssl.files.audio import audio_info, read_audio, resample
 
 MAX_SILENT_DRAWS = 100
 MAX_FAILED_RECORDINGS = 20
 WHITE_NOISE_DB = (-90, -46)
+MAX_HELD_S = 600.0  # a longer recording is read piece by piece again
 
 
 class NoiseSource:
@@ -57,8 +58,20 @@ class NoiseSource:
             duration_s = audio_info(recording.audio_path).duration_s - begin_s
         if duration_s <= needed_s:
             return self._piece(recording, begin_s, recording.duration_s)
-        for _ in range(MAX_SILENT_DRAWS):
-            noise = self._piece(recording, begin_s + rng.uniform(0, duration_s - needed_s), needed_s)
+        whole: tuple[np.ndarray, int] | None = None
+        for draw in range(MAX_SILENT_DRAWS):
+            offset_s = begin_s + rng.uniform(0, duration_s - needed_s)
+            if draw == 1 and duration_s <= MAX_HELD_S:
+                # NeMo's test takes every other piece for silence, and all of a recording with an offset
+                # below zero.
+                whole = read_audio(recording.audio_path, channel=self.channel)
+            if whole is None:
+                noise = self._piece(recording, offset_s, needed_s)
+            else:
+                samples, rate = whole
+                noise = samples[int(offset_s * rate) :][: int(needed_s * rate)]
+                if rate != self.sample_rate:
+                    noise = resample(noise, rate, self.sample_rate)
             if noise.sum() > 0:  # NeMo's test for silence
                 break
         return noise

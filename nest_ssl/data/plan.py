@@ -213,7 +213,7 @@ class BatchPlan:
             return order[: count - remainder]
         # A window that moves on by its own width: everyone is left out equally seldom.
         start = epoch * remainder % count
-        return order[(order.astype(np.int64) - start) % count >= remainder]
+        return order[(order - np.int32(start)) % np.int32(count) >= remainder]
 
     def _cut(self, order: np.ndarray) -> np.ndarray:
         if self.batch_duration is None:

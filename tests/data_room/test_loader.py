@@ -3,7 +3,9 @@
 import dataclasses
 import multiprocessing
 import os
+import pickle
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import torch
 from nest_ssl.data import ssl_dataset
 from nest_ssl.data.loader import SSLDataLoader
 from nest_ssl.data.plan import BatchPlan
-from nest_ssl.data.ssl_dataset import AudioNoiseDataset
+from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey
 from tests.data_room.corpora import RATE, make_corpus
 
 DURATIONS = [0.3 + 0.07 * i for i in range(22)]
@@ -169,6 +171,30 @@ def test_a_killed_worker_is_named_as_such(corpus):
     loader.close()
 
 
+def test_the_workers_part_can_be_sent_to_a_fresh_process(corpus):
+    loader = make_loader(corpus)
+    copy = pickle.loads(pickle.dumps(loader._reader))
+    key = BatchKey(1, 2, 0, loader.plan.epoch(1).items(2))
+    assert_same([copy[key]], [loader._reader[key]])
+
+
+def test_little_shared_memory_is_said_beforehand(corpus, monkeypatch, caplog):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    loader = make_loader(corpus, 1)
+    next(loader.batches(0))
+    loader.close()
+    assert "--shm-size" in caplog.text
+
+
+def test_num_batches_of_batches_by_seconds_is_planned_once(corpus, monkeypatch):
+    loader = make_loader(corpus, batch_size=None, batch_duration=5.0)
+    counts = [loader.num_batches(epoch) for epoch in range(3)]
+    assert counts == [len(loader.plan.epoch(epoch)) for epoch in range(3)]
+    monkeypatch.setattr(loader.plan, "epoch", None)
+    assert [loader.num_batches(epoch) for epoch in range(3)] == counts
+
+
 def test_a_start_beyond_the_epoch_is_refused(corpus):
     with pytest.raises(ValueError, match="epoch 0 has 6 batches, so none is number 7"):
         make_loader(corpus).batches(0, 7)
@@ -181,7 +207,7 @@ def test_workers_end_when_the_main_process_is_killed(corpus, checkout, how):
         import multiprocessing, sys
         from nest_ssl.data.plan import BatchPlan
         from nest_ssl.data.loader import SSLDataLoader
-        from nest_ssl.data.ssl_dataset import AudioNoiseDataset
+        from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey
         dataset = AudioNoiseDataset({str(corpus[0])!r}, {RATE})
         loader = SSLDataLoader(dataset, BatchPlan(dataset.lengths(), batch_size=1), num_workers=2)
         next(loader.batches(0))

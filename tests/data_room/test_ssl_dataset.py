@@ -9,7 +9,7 @@ import torch
 
 from nest_ssl.data.corpus import Corpus
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey, audio_noise_collate
-from nest_ssl.files.audio import write_audio
+from nest_ssl.files.audio import read_audio, write_audio
 from nest_ssl.files.manifest import write_rows
 from tests.data_room.corpora import RATE, make_corpus, tone
 
@@ -178,6 +178,27 @@ def test_silent_noise_becomes_quiet_white_noise(tmp_path):
     noise = AudioNoiseDataset(manifest, RATE, tmp_path / "noise.jsonl")[0].noise.numpy()
     level_db = 20 * np.log10(noise.std())
     assert -91 < level_db < -46 and level_db == pytest.approx(round(level_db), abs=0.2)
+
+
+@pytest.mark.parametrize("rate", [RATE, 8000])
+def test_pieces_that_nemo_takes_for_silence_are_drawn_again(tmp_path, rate):
+    samples = np.random.default_rng(1).standard_normal(5 * rate) * 500 - 200
+    samples[3 * rate :] += 400  # only late pieces have a sum above zero
+    write_audio(tmp_path / "n.flac", samples.astype(np.int16), rate)
+    write_rows(tmp_path / "noise.jsonl", [{"audio_filepath": "n.flac", "duration": 5.0}])
+    dataset = AudioNoiseDataset(make_corpus(tmp_path, [1.0]), RATE, tmp_path / "noise.jsonl")
+    redrawn = 0
+    for seed in range(8):
+        rng = np.random.RandomState(seed)
+        rng.randint(1)
+        draws = 0
+        expected = np.zeros(1)
+        while expected.sum() <= 0 and draws < 100:  # the plain version: a partial read for every draw
+            expected, _ = read_audio(tmp_path / "n.flac", RATE, rng.uniform(0, 4.0), 1.0)
+            draws += 1
+        redrawn += draws > 1
+        assert np.array_equal(dataset.item(0, 0, np.random.RandomState(seed)).noise.numpy(), expected)
+    assert redrawn > 2
 
 
 def test_a_noise_file_that_cannot_be_read_is_noted_and_another_one_drawn(tmp_path):
