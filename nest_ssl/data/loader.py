@@ -131,13 +131,15 @@ class SSLDataLoader:
     def _iterate(self, plan: EpochPlan, epoch: int, start: int, iteration: int) -> Iterator[AudioNoiseBatch]:
         rank = self.plan.rank
         keys = (BatchKey(epoch, b, rank, plan.items(b)) for b in range(start, len(plan)))
-        self._end_reading()
-        results = self._read(keys)
-        # Weak, since a cycle would keep the workers until the garbage collector comes.
-        self._results = weakref.ref(results)
+        results: Generator[AudioNoiseBatch | _Failure, None, None] | None = None
         while True:
             if iteration != self._iteration:
                 raise RuntimeError("batches() was called again or the loader closed: this one has ended")
+            if results is None:
+                self._end_reading()
+                results = self._read(keys)
+                # Weak, since a cycle would keep the workers until the garbage collector comes.
+                self._results = weakref.ref(results)
             try:
                 result = next(results)
             except StopIteration:

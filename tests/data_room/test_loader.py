@@ -101,6 +101,17 @@ def test_an_abandoned_iteration_does_not_leak_into_the_next(corpus):
     loader.close()
 
 
+def test_an_iteration_that_never_began_does_not_end_the_one_that_runs(corpus):
+    whole = list(make_loader(corpus).batches(1))
+    loader = make_loader(corpus)
+    forgotten = loader.batches(0)
+    running = loader.batches(1)
+    first = next(running)
+    with pytest.raises(RuntimeError, match="this one has ended"):
+        next(forgotten)
+    assert_same(whole, [first, *running])
+
+
 def test_the_trainers_random_state_is_left_alone(corpus):
     loader = make_loader(corpus, 1)
     torch.manual_seed(0)
