@@ -16,6 +16,8 @@ nj=2                  # processes of the data stages
 deb_dir=              # folder with the Debian packages, for a machine without network
 tarball_dir=          # folder with the upstream releases (.tar.gz), for a machine without network and apt
 seed=17               # of the simulated channels, the split and the training
+dev=0.05              # share of the prompts held out to watch the training
+test=0.05             # share of the prompts held out for the end
 min_duration=0.5      # seconds; shorter prompts are dropped
 max_duration=20       # seconds; longer prompts are dropped
 max_steps=1500        # optimiser steps of the pre-training
@@ -34,20 +36,21 @@ fetch_and_prepare() {
 }
 
 simulate() {
-  local what=(--manifest "$data/prompts.jsonl" --noise-manifest "$data/noise.jsonl" --out "$data/telephone" --seed "$seed")
+  local what=(--manifest "$data/prompts.jsonl" --noise-manifest "$data/noise.jsonl" --out "$data/telephone")
+  what+=(--seed "$seed" --split-seed "$seed") # babble comes from prompts of the same split
   on_cpu JOB=1:"$nj" "$data/log/simulate.JOB.log" python3 -m nest_ssl.bin.simulate "${what[@]}" --shard JOB/"$nj"
-  python3 -m nest_ssl.bin.simulate "${what[@]}" --shard 1/"$nj" --merge
+  python3 -m nest_ssl.bin.simulate "${what[@]}" --merge
 }
 
 make_manifests() {
   python3 -m nest_ssl.bin.manifest --in "$data/prompts.jsonl" --in "$data/telephone.jsonl" \
-    --out-dir "$data/manifests" --split-by key --dev 0.05 --test 0.05 --seed "$seed" \
+    --out-dir "$data/manifests" --split-by key --dev "$dev" --test "$test" --seed "$seed" \
     --min-duration "$min_duration" --max-duration "$max_duration"
-  python3 -m nest_ssl.bin.manifest --sample-rate 16000 \
+  python3 -m nest_ssl.bin.manifest --sample-rate 16000 --decode \
     --check "$data"/manifests/{train,dev,test}.jsonl
 }
 
-# NEST at a size that learns in minutes. Against NVIDIA's setting: 40 ms frames and 120 ms masks instead of 80 and
+# NEST at a size that learns in minutes. Against NVIDIA's setting: 40 ms frames and 80 ms masks instead of 80 and
 # 400, for prompts of a second; 256 codes instead of 8192, for two hours of speech; no dropout, for a few epochs.
 pretrain=(
   exp_manager.explicit_log_dir="$exp/pretrain"
@@ -64,8 +67,8 @@ pretrain=(
   model.validation_ds.min_duration="$min_duration"
   model.validation_ds.num_workers=0
   model.num_classes=256
-  model.masking.block_size=12
-  model.masking.mask_prob=0.03
+  model.masking.block_size=8
+  model.masking.mask_prob=0.06
   model.encoder.subsampling_factor=4
   model.encoder.subsampling_conv_channels=32
   model.encoder.n_layers=4
@@ -88,7 +91,8 @@ read -ra more <<<"$pretrain_conf"
 stage 0 data at:"$data" \
   out:"$data/prompts.jsonl" out:"$data/prompts_gsm.jsonl" out:"$data/prompts_wav8k.jsonl" out:"$data/noise.jsonl" \
   -- fetch_and_prepare
-stage 1 simulate at:"$data" in:"$data/prompts.jsonl" in:"$data/noise.jsonl" out:"$data/telephone.jsonl" -- simulate
+stage 1 simulate at:"$data" in:"$data/prompts.jsonl" in:"$data/noise.jsonl" in:"$root/conf/telephone.yaml" \
+  out:"$data/telephone" out:"$data/telephone.jsonl" -- simulate
 stage 2 manifests at:"$data" in:"$data/prompts.jsonl" in:"$data/telephone.jsonl" \
   out:"$data/manifests/train.jsonl" out:"$data/manifests/dev.jsonl" out:"$data/manifests/test.jsonl" -- make_manifests
 stage 3 pretrain in:"$data/manifests/train.jsonl" in:"$data/manifests/dev.jsonl" \
