@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ def load_config(
 def register_resolvers() -> None:
     """Make NeMo's arithmetic interpolations (`${multiply:a,b}`, `${sum:a,b}`) known to OmegaConf."""
     for name, function in (("multiply", operator.mul), ("sum", operator.add)):
-        OmegaConf.register_resolver(name, function, replace=True)
+        with warnings.catch_warnings():  # the name that 2.3 and 2.4 have in common is deprecated in 2.4
+            warnings.simplefilter("ignore", UserWarning)
+            OmegaConf.register_new_resolver(name, function, replace=True)
 
 
 def apply_overrides(config: DictConfig, overrides: Iterable[str]) -> None:

@@ -85,7 +85,9 @@ def test_an_interpolation_follows_what_it_names(path):
 
 def test_missing_values_are_named_all_at_once(path):
     config = load_config(path, ["+model.other=???"])
-    with pytest.raises(ValueError, match=r"must be given: model\.file, model\.other \(for example model\.file="):
+    with pytest.raises(
+        ValueError, match=r"must be given: model\.file, model\.other \(for example model\.file="
+    ):
         resolved(config)
 
 
@@ -95,7 +97,9 @@ def test_a_mistyped_key_in_code_raises(path):
         _ = config.model.widht
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [1", "not readable as YAML"), ("- 1\n- 2\n", "must be a mapping")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "not readable as YAML"), ("- 1\n- 2\n", "must be a mapping")]
+)
 def test_a_bad_file_is_named(tmp_path, text, message):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ValueError, match=rf"bad\.yaml: .*{message}"):
@@ -141,7 +145,10 @@ def test_a_target_is_built_from_the_table_only():
         ({"width": 1}, r"model\.thing has no _target_"),
         ({"_target_": "os.system", "width": 1}, r"'os\.system' is not one of the known names"),
         ({"_target_": "nemo.collections.asr.modules.Thin", "width": 1}, r"did you mean nemo.*Thing"),
-        ({"_target_": "nemo.collections.asr.modules.Thing", "widht": 1}, r"model\.thing\.widht: .*mean width"),
+        (
+            {"_target_": "nemo.collections.asr.modules.Thing", "widht": 1},
+            r"model\.thing\.widht: .*mean width",
+        ),
         ({"_target_": "nemo.collections.asr.modules.Thing"}, r"model\.thing\.width: Thing needs this key"),
     ],
 )

@@ -40,11 +40,11 @@ class NoiseSource:
                 notes.append(f"noise {recording.place}: {error}")
                 continue
             valid = len(noise)
-            if valid < num_samples:
-                noise = np.pad(noise, (0, num_samples - valid))
             if not noise.any():
                 level_db = rng.randint(*WHITE_NOISE_DB)
-                noise = (rng.standard_normal(len(noise)) * 10.0 ** (level_db / 20.0)).astype(np.float32)
+                noise = (rng.standard_normal(valid) * 10.0 ** (level_db / 20.0)).astype(np.float32)
+            if valid < num_samples:
+                noise = np.pad(noise, (0, num_samples - valid))
             return noise, valid, notes
         raise ValueError(
             f"{MAX_FAILED_RECORDINGS} noise recordings in a row could not be read; the last: {notes[-1]}"

@@ -32,7 +32,7 @@ class AudioNoiseItem:
 class AudioNoiseBatch:
     """A padded batch: audio, noise, noisy_audio (B, T) float32, zero behind each length; lengths (B,) int64.
 
-    sample_id: NeMo's ids (number of the row); utterance_ids: the manifest's; seconds: unpadded audio;
+    sample_id: NeMo's ids (number among kept rows); utterance_ids: the manifest's; seconds: unpadded audio;
     skipped: (utterance id, reason) of what should be in this batch and could not be read;
     notes: what was met while reading and got round, for the log.
     """

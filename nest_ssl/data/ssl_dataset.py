@@ -115,7 +115,7 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
             noise, noise_len, notes = self.noise.draw(len(audio), rng)
         samples, added = torch.from_numpy(audio), torch.from_numpy(noise)
         return AudioNoiseItem(
-            sample_id=str(utterance.number),
+            sample_id=str(i),
             audio=samples,
             audio_len=torch.tensor(len(audio)),
             noise=added,

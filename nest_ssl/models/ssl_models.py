@@ -104,9 +104,8 @@ class EncDecDenoiseMaskedTokenPredModel(nn.Module):
         )
         tokens, masked, masks = self._tokens_and_masks(clean, noisy, noisy_length, apply_mask=True)
         selected = self.loss.selected_frames(masks)
-        indices = (
-            selected.flatten().nonzero().squeeze(1)
-        )  # before the encoder, so that a GPU is not waited for after it
+        # Found before the encoder runs, so that a GPU is not waited for after it.
+        indices = selected.flatten().nonzero().squeeze(1)
         encoded, encoded_len = self.encoder(audio_signal=masked, length=noisy_length)
         frames = encoded.transpose(1, 2)
         check_frames(selected, frames)

@@ -275,3 +275,11 @@ class TestAugmentation:
     def test_impossible_options_are_refused(self, options):
         with pytest.raises(ValueError, match=next(iter(options))):
             MultiSpeakerNoiseAugmentation(**options)
+
+
+@pytest.mark.parametrize(("allow_overlap", "masked"), [(True, 5), (False, 8)])
+def test_an_item_of_less_than_eight_frames_is_masked_as_nemo_masks_it(allow_overlap, masked):
+    """Measured with NeMo 2.7.3: side by side, the block of eight reaches into the padding."""
+    masking = RandomBlockMasking(feat_in=2, block_size=40, allow_overlap=allow_overlap)
+    _, mask = masking(torch.zeros(1, 2, 16), torch.tensor([5]))
+    assert mask[0, 0].tolist() == [1.0] * masked + [0.0] * (16 - masked)

@@ -418,8 +418,10 @@ def test_nest_python_is_used_and_not_changed(fresh, own):
         NEST_PYTHON=str(own.python),
     )
     assert status == 0, output
-    assert output.splitlines() == [f"setup_env: using NEST_PYTHON={own.python} "
-                                   f"(Python 3.{sys.version_info.minor}) as it is", str(own.folder)]
+    assert output.splitlines() == [
+        f"setup_env: using NEST_PYTHON={own.python} (Python 3.{sys.version_info.minor}) as it is",
+        str(own.folder),
+    ]
     assert own.contents() == before
     assert not fresh.venv.exists() and not fresh.calls()
 

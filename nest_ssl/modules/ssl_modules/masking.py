@@ -72,11 +72,11 @@ class RandomBlockMasking(nn.Module):
 
     def _sample_blocks(self, length: int) -> tuple[Tensor, Tensor]:
         """First frame, and frame after the last, of every block in an item; the order of draws is NeMo's."""
-        frames = torch.tensor(
-            float(length)
-        )  # shares of it are float32, whose rounding decides ceil() as in NeMo
+        frames = torch.tensor(float(length))  # shares of it are float32: NeMo's rounding decides ceil()
         if self.block_size >= frames * self.max_mask_ratio:
-            return torch.tensor([0]), torch.tensor([min(SHORT_ITEM_BLOCK, length)])
+            # Side by side, NeMo masks the whole block even where the item is shorter still.
+            end = min(SHORT_ITEM_BLOCK, length) if self.allow_overlap else SHORT_ITEM_BLOCK
+            return torch.tensor([0]), torch.tensor([end])
         if self.allow_overlap:
             num_positions = length - self.block_size
             num_blocks = int(torch.binomial(frames - self.block_size, torch.tensor(self.mask_prob)))
