@@ -1,4 +1,4 @@
-# How a recipe runs its commands here: on this machine. `run.sh --cmd FILE` takes the same functions from FILE.
+# How a recipe runs its commands here: on this machine. run.sh --cmd FILE takes the same functions from FILE.
 # Flags before "$@" belong to utils/submit.py (see its --help).
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # _utils is the folder of this file, set by recipe.sh
