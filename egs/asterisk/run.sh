@@ -20,7 +20,7 @@ dev=0.05              # share of the prompts held out to watch the training
 test=0.05             # share of the prompts held out for the end
 min_duration=0.5      # seconds; shorter prompts are dropped
 max_duration=20       # seconds; longer prompts are dropped
-max_steps=2400        # optimiser steps of the pre-training
+max_steps=2000        # optimiser steps of the pre-training
 batch_duration=10     # seconds of audio in a batch, for each rank
 accelerator=cpu       # cpu, or gpu: then take --devices -1 and a longer batch
 devices=2             # ranks of the pre-training: one process each; -1 means all GPUs
@@ -60,7 +60,7 @@ pretrain() {
 
 # NEST at a size that learns in minutes. Against NVIDIA's setting: frames of 40 ms instead of 80 and masks of
 # 50 ms instead of 400, for prompts of a second; 256 codes instead of 8192, for two hours of speech; no
-# dropout, for a few epochs.
+# dropout, for a few epochs; fewer utterances with a second speaker in them, since the channel adds noise.
 settings=(
   exp_manager.explicit_log_dir="$exp/pretrain"
   exp_manager.checkpoint_callback_params.filename='step-{step}'
@@ -72,12 +72,14 @@ settings=(
   model.train_ds.batch_size=null
   +model.train_ds.batch_duration="$batch_duration"
   model.train_ds.num_workers=0
+  model.train_ds.batch_augmentor.prob=0.2
   model.validation_ds.manifest_filepath="$data/manifests/dev.jsonl"
   model.validation_ds.min_duration="$min_duration"
   model.validation_ds.num_workers=0
+  model.validation_ds.batch_augmentor.prob=0.0
   model.num_classes=256
   model.masking.block_size=5
-  model.masking.mask_prob=0.1
+  model.masking.mask_prob=0.08
   model.encoder.subsampling_factor=4
   model.encoder.subsampling_conv_channels=16
   model.encoder.n_layers=4
@@ -94,7 +96,7 @@ settings=(
   trainer.seed="$seed"
   trainer.max_steps="$max_steps"
   trainer.gradient_clip_val=5.0
-  trainer.val_check_interval=400
+  trainer.val_check_interval=500
   trainer.log_every_n_steps=50
 )
 read -ra more <<<"$pretrain_conf"

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nest_ssl.bin.terminal import progress_bar, run, share_terminal
+from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
 from nest_ssl.config import build, load_config, resolved
 from nest_ssl.data.from_config import ssl_data_from_config
 from nest_ssl.data.loader import SSLDataLoader
@@ -110,14 +110,13 @@ def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
 
 def pretrain(ranks: Ranks, argument: Any) -> int:
     """Train on one rank; gives the exit status."""
+    start_logging(logging.INFO if ranks.is_main else logging.WARNING)
     config_yaml, folder_name, options, experiment = argument
     config = OmegaConf.create(config_yaml)
     OmegaConf.set_struct(config, True)
     folder = Path(folder_name)
     lock = RunLock(folder) if ranks.is_main else None  # held until this function returns
     torch.backends.cudnn.benchmark = options.benchmark
-    if not ranks.is_main:
-        logging.getLogger().setLevel(logging.WARNING)
 
     train_data, validation_data = datasets(config.model, options.seed, ranks)
     torch.manual_seed(options.seed)
@@ -125,8 +124,8 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
     if options.sync_batchnorm and ranks.world_size > 1:
         if ranks.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        else:
-            log.warning(
+        elif ranks.is_main:
+            log.info(
                 "trainer.sync_batchnorm: PyTorch has it on GPUs only; every rank uses its own batch "
                 "statistics"
             )

@@ -21,7 +21,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     ValueError and OSError are what verbs raise for bad data and paths; anything else is a fault of ours
     and keeps its traceback.  NEST_TRACEBACK=1 keeps all of them.
     """
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=DATE_FORMAT, stream=sys.stderr)
+    start_logging()
     try:
         status = main(sys.argv[1:])
     except KeyboardInterrupt:
@@ -36,6 +36,11 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         print(f"{verb}: error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(status or 0)
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Log to standard error; every process that we start needs a call of its own."""
+    logging.basicConfig(level=level, format=LOG_FORMAT, datefmt=DATE_FORMAT, stream=sys.stderr)
 
 
 def share_terminal() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 
 from nest_ssl.training.distributed import Ranks
@@ -24,9 +26,12 @@ def data_parallel(model: TrainableModel, ranks: Ranks) -> torch.nn.Module:
     if ranks.world_size == 1:
         return module
     device_ids = [ranks.device.index] if ranks.device.type == "cuda" else None
-    # Buffers are not broadcast at every step: position tables grow on each rank by its own need, and running
-    # statistics are shared when they are used (Trainer._share_statistics).
-    return torch.nn.parallel.DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
+    # Buffers are not broadcast at every step: running statistics are shared when they are used
+    # (Trainer._share_statistics).
+    ddp = torch.nn.parallel.DistributedDataParallel
+    known = inspect.signature(ddp.__init__).parameters
+    keep_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return ddp(module, device_ids=device_ids, **{keep_buffers: False})
 
 
 def running_statistics(model: torch.nn.Module) -> list[torch.Tensor]:
