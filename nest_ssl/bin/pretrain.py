@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -50,6 +50,19 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = ("name", "model", "trainer", "exp_manager", "hydra")
+DATA_FACTS = (
+    "manifest",
+    "rows",
+    "dropped",
+    "utterances",
+    "hours",
+    "batches",
+    "padded_seconds_per_batch",
+    "padding_share",
+    "left_out_per_epoch",
+    "repeated_batches",
+    "longer_than_batch_duration",
+)
 GAIN_GATE_NATS = 1.0  # below it a pre-training has not got off the ground
 
 
@@ -238,7 +251,8 @@ def start_log(
     run_log.message(f"model parameters {counted} trainable, device {ranks.device}, ranks {ranks.world_size}")
     for kind, loader in (("training", trainer.train_data), ("validation", trainer.validation_data)):
         if loader is not None:
-            run_log.message(f"{kind} data " + " ".join(f"{k} {v}" for k, v in loader.describe().items()))  # type: ignore[attr-defined]
+            facts = cast(SSLDataLoader, loader).describe()
+            run_log.message(f"{kind} data " + " ".join(f"{key} {facts[key] or 0}" for key in DATA_FACTS))
     return run_log
 
 
@@ -251,10 +265,9 @@ def say_the_end(run_log: RunLog, trainer: Trainer, folder: Path) -> None:
     gain = metrics.get("val_gain_nats")
     if gain is not None and gain < GAIN_GATE_NATS:
         run_log.message(
-            f"WARNING the validation loss is only {gain:.2f} nat below the entropy of the targets; under "
-            f"{GAIN_GATE_NATS:g} nat a pre-training has not got off the ground, and fine-tuning "
-            f"from it can be worse "
-            "than from random weights: train longer"
+            f"WARNING val_gain_nats {gain:.2f}: the loss is that far below guessing by frequency. Under "
+            f"{GAIN_GATE_NATS:g} nat an encoder can be a worse start for fine-tuning than random weights: "
+            "train longer"
         )
 
 
