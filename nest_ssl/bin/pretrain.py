@@ -170,19 +170,32 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
     run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
     try:
         trainer.fit(run_log)
-        if ranks.is_main and experiment.checkpoint.save_nemo_on_train_end:
-            model.save_to(nemo)
-            with replaced(folder / "final.nemo") as temporary:
-                shutil.copyfile(nemo, temporary)
         if run_log:
-            say_the_end(run_log, trainer, folder)
+            made = write_final(model, nemo, folder) if experiment.checkpoint.save_nemo_on_train_end else None
+            say_the_end(run_log, trainer, made)
     except Stopped as stopped:
         return stopped.status
     finally:
         if run_log:
             run_log.close()
-        del lock
+        if lock:
+            lock.release()
     return 0
+
+
+def write_final(model: EncDecDenoiseMaskedTokenPredModel, nemo: Path, folder: Path) -> Path:
+    """Write the trained model as NeMo names it and as final.nemo; gives the latter."""
+    final = folder / "final.nemo"
+    try:
+        model.save_to(nemo)
+        with replaced(final) as temporary:
+            shutil.copyfile(nemo, temporary)
+    except OSError as error:
+        raise OSError(
+            f"{final} could not be written ({error}); the training is complete and saved: make room and "
+            "start the same command again"
+        ) from error
+    return final
 
 
 def datasets(model: DictConfig, seed: int, ranks: Ranks) -> tuple[SSLDataLoader, SSLDataLoader | None]:
@@ -245,6 +258,8 @@ def start_log(
     if resumed:
         progress = trainer.progress
         run_log.message(f"resumed from {resumed} at epoch {progress.epoch} batch {progress.batches}")
+    if trainer.resume_note:
+        run_log.message(f"WARNING {trainer.resume_note}")
     for change in changes:
         run_log.message(f"configuration changed: {change}")
     counted = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)  # type: ignore[attr-defined]
@@ -256,12 +271,11 @@ def start_log(
     return run_log
 
 
-def say_the_end(run_log: RunLog, trainer: Trainer, folder: Path) -> None:
+def say_the_end(run_log: RunLog, trainer: Trainer, made: Path | None) -> None:
     metrics: Mapping[str, float] = trainer.progress.metrics
-    figures = " ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-    run_log.message(
-        f"finished at step {trainer.progress.step} {figures} model {os.path.relpath(folder / 'final.nemo')}"
-    )
+    figures = "".join(f" {key} {value:.4f}" for key, value in metrics.items())
+    model = f" model {os.path.relpath(made)}" if made else ""
+    run_log.message(f"finished at step {trainer.progress.step}{figures}{model}")
     gain = metrics.get("val_gain_nats")
     if gain is not None and gain < GAIN_GATE_NATS:
         run_log.message(

@@ -35,7 +35,7 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
     to `path`.
 
     An existing `path` is replaced: it is moved aside first and removed last, so that a crash leaves the old
-    directory, the new one, or (for an instant) the old one under its `.old` name, never a half-written one.
+    directory, the new one, or the old one under a name from which `mend` brings it back.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -59,20 +59,30 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
     sync_directory(path.parent)
 
 
-def remove_leftovers(folder: str | os.PathLike) -> int:
-    """Remove what killed writers left in `folder` (names as `_temporary` makes them); gives how many there
-    were.
+def remove_directory(path: str | os.PathLike) -> None:
+    """Remove a directory as a whole: a crash leaves it complete, or under a name that nothing reads."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    path.replace(aside)
+    shutil.rmtree(aside)
+
+
+def mend(folder: str | os.PathLike) -> None:
+    """Remove what killed writers left in `folder`, and give a directory that was moved aside its name back.
 
     Only for a folder that no other process writes at the moment.
     """
-    count = 0
-    for leftover in [*Path(folder).glob(".*.tmp*"), *Path(folder).glob(".*.old")]:
+    for aside in Path(folder).glob(".*.old"):
+        original = aside.with_name(aside.name[1:].rsplit(".", 2)[0])
+        if original.exists():
+            shutil.rmtree(aside)
+        else:  # killed between the two renames of replaced_directory
+            aside.replace(original)
+    for leftover in Path(folder).glob(".*.tmp*"):
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
-        count += 1
-    return count
 
 
 def sync_file(path: Path) -> None:

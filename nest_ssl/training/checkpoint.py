@@ -12,6 +12,7 @@ RNG state is kept: (epoch, batches consumed) is enough to go on bit for bit.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from nest_ssl.files.atomic import remove_leftovers, replaced_directory
+from nest_ssl.files.atomic import mend, remove_directory, replaced_directory
 from nest_ssl.training.options import CheckpointOptions
 
 FORMAT = 1
@@ -55,9 +56,9 @@ class Checkpoints:
         self.options = options
 
     def prepare(self) -> None:
-        """Make the folder and remove what a killed writer left; main process only."""
+        """Make the folder and mend what a killed writer left; main process only."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.folder)
+        mend(self.folder)
 
     def last(self) -> Path | None:
         """The newest `-last` checkpoint; an older one may still lie beside it when a run was killed in
@@ -82,8 +83,8 @@ class Checkpoints:
         stem = self._stem(progress)
         last = self.folder / f"{stem}{LAST}"
         with replaced_directory(last) as temporary:
-            save_file(_unshared(model.state_dict()), temporary / "model.safetensors")
-            save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+            _write_tensors(_unshared(model.state_dict()), temporary / "model.safetensors")
+            _write_tensors(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
             (temporary / "config.yaml").write_text(config_yaml, encoding="utf-8")
             state = {
                 "format": FORMAT,
@@ -97,7 +98,7 @@ class Checkpoints:
             self._keep_if_best(last, self.folder / stem, progress)
         for older in self._all_last():
             if older != last:
-                shutil.rmtree(older)
+                remove_directory(older)
         return last
 
     def _all_last(self) -> list[Path]:
@@ -106,12 +107,13 @@ class Checkpoints:
     def best(self) -> list[tuple[float, Path]]:
         """(monitored value, path) of the kept top-k checkpoints, best first."""
         found = []
-        for path in self.folder.iterdir():
-            if path.is_dir() and not path.name.startswith(".") and not path.name.endswith(LAST):
+        for path in self.folder.glob("[!.]*"):
+            if (path / "state.json").is_file() and not path.name.endswith(LAST):
                 value = _read_state(path)["progress"]["metrics"].get(self.options.monitor)
                 if value is not None:
                     found.append((value, path))
-        return sorted(found, key=lambda pair: pair[0], reverse=self.options.mode == "max")
+        sign = -1.0 if self.options.mode == "max" else 1.0
+        return sorted(found, key=lambda pair: (math.isnan(pair[0]), sign * pair[0]))  # NaN is never the best
 
     def _keep_if_best(self, last: Path, path: Path, progress: Progress) -> None:
         if self.options.monitor not in progress.metrics:
@@ -125,7 +127,7 @@ class Checkpoints:
                 _link_or_copy(file, temporary / file.name)
         if self.options.save_top_k > 0:
             for _, worse in self.best()[self.options.save_top_k :]:
-                shutil.rmtree(worse)
+                remove_directory(worse)
 
     def _stem(self, progress: Progress) -> str:
         template = self.options.filename or f"{self.name}--{{{self.options.monitor}:.4f}}-{{epoch}}"
@@ -178,6 +180,13 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{path} is not readable ({error}); remove its folder to go on without it"
         ) from error
+
+
+def _write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # how safetensors speaks of a full disk
+        raise OSError(str(error)) from error
 
 
 def _unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

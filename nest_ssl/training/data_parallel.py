@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import warnings
+from typing import Any
 
 import torch
 
@@ -31,7 +33,11 @@ def data_parallel(model: TrainableModel, ranks: Ranks) -> torch.nn.Module:
     ddp = torch.nn.parallel.DistributedDataParallel
     known = inspect.signature(ddp.__init__).parameters
     keep_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return ddp(module, device_ids=device_ids, **{keep_buffers: False})
+    # Otherwise DDP orders its buckets anew after the first step, by the gradients' arrival; from three ranks
+    # on a resumed run would then add in another order than one that never stopped.
+    options: dict[str, Any] = {keep_buffers: False, "find_unused_parameters": True}
+    warnings.filterwarnings("ignore", message=r"find_unused_parameters=True was specified")
+    return ddp(module, device_ids=device_ids, **options)
 
 
 def running_statistics(model: torch.nn.Module) -> list[torch.Tensor]:

@@ -8,9 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +94,7 @@ def launch(work: Callable[[Ranks, Any], int], argument: Any, options: TrainerOpt
             join=False,
             start_method="spawn",
         )
-        return _join(context)
+        return _join(context.processes)
 
 
 def given_ranks(environment: Mapping[str, str]) -> tuple[int, int, int, str | None] | None:
@@ -133,7 +137,9 @@ def _run_rank(
     if world_size == 1:
         return work(ranks, argument)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size)
+    dist.init_process_group(
+        backend, init_method=init_method, rank=rank, world_size=world_size, timeout=PATIENCE
+    )
     try:
         return work(ranks, argument)
     finally:
@@ -150,6 +156,8 @@ def _spawned(
     parent: int,
 ) -> None:
     _die_with(parent)
+    # Ctrl-C on a terminal reaches every process of the group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         raise SystemExit(_run_rank(work, argument, options, local_rank, local_rank, count, meet))
     except (ValueError, OSError) as error:  # bad input: one line, as in a single process
@@ -170,31 +178,53 @@ LOST_PEER = (
     "Connection reset by peer",
     "NCCL communicator was aborted",
 )
+PATIENCE = timedelta(hours=2)  # the main rank may index a large manifest before the others hear of it
+END_GRACE_S = 30.0  # for the other ranks, once one has failed
 
 
-def _join(context: multiprocessing.ProcessContext) -> int:
-    """Wait for the ranks we started; when one fails the others are stopped."""
+def _join(processes: Sequence[BaseProcess]) -> int:
+    """Wait for the ranks we started and give the run's exit status; when one fails the others are ended."""
+    signals: list[int] = []
 
     def pass_on(number: int, frame: Any) -> None:
-        for process in context.processes:
+        signals.append(number)
+        again = number == signal.SIGINT and signals.count(number) > 1
+        for process in processes:
             if process.is_alive() and process.pid:
-                os.kill(process.pid, number)
+                os.kill(process.pid, signal.SIGKILL if again else signal.SIGTERM)
 
     previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
     try:
-        while not context.join():
-            pass
-        return 0
-    except multiprocessing.ProcessExitedException as error:
-        return error.exit_code if error.exit_code > 0 else 128 - error.exit_code
+        while alive := [process for process in processes if process.is_alive()]:
+            connection.wait([process.sentinel for process in alive])
+            # A rank that was asked to stop has saved with the others: those are about to end as well.
+            if any(process.exitcode not in (None, 0, STOPPED) for process in processes):
+                _end(processes)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    codes = [process.exitcode or 0 for process in processes]
+    if signals and any(codes):
+        return 128 + signals[0]
+    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    deadline = time.monotonic() + END_GRACE_S
+    for process in processes:  # most notice by themselves that a rank is gone
+        process.join(max(0.0, min(2.0, deadline - time.monotonic())))
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
+STOPPED = 128 + signal.SIGTERM
 
 
 def _die_with(parent: int) -> None:

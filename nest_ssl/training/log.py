@@ -45,10 +45,10 @@ class RunLog:
                 SummaryWriter,  # a second of imports that a run without it is spared
             )
 
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step)
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
 
     def message(self, text: str) -> None:
-        """One dated line in train.log and on standard error."""
+        """One dated line in train.log and on standard output."""
         self._line(text)
 
     def training(self, figures: Mapping[str, Any]) -> None:
@@ -86,7 +86,13 @@ class RunLog:
 
     def _line(self, text: str) -> None:
         line = f"{_now()} {text}"
-        self._train_log.write(line + "\n")
+        try:
+            self._train_log.write(line + "\n")
+        except OSError as error:
+            raise OSError(
+                f"{self._train_log.name} cannot be written ({error.strerror}); the last checkpoint is whole: "
+                "make room and start the same command again"
+            ) from error
         print(line, flush=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import math
 import random
 import signal
@@ -26,9 +25,6 @@ from nest_ssl.training.options import TrainerOptions
 from nest_ssl.training.protocol import Batch, TrainableModel, TrainingData
 from nest_ssl.training.schedulers import Schedule
 from nest_ssl.training.window import Window
-
-log = logging.getLogger(__name__)
-
 
 # (sum with graph or detached, how many were counted, sums to log) as the protocol says
 Loss = tuple[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]]
@@ -95,24 +91,23 @@ class Trainer:
         self._statistics = running_statistics(self._module)
         self._forward = data_parallel(model, ranks)
         self._stop_signal = self._stop_agreed = 0
+        self.resume_note = ""
+        self._saved_at = -1  # micro_batches at the last save
         self._log: RunLog | None = None
 
     # ------------------------------------------------------------------ the run
 
     def resume(self) -> Path | None:
-        """Load the last checkpoint, if there is one, and give its path."""
+        """Load the last checkpoint, if there is one, and give its path; `resume_note` says if inexact."""
         path = self.checkpoints.last()
         if path is None:
             return None
         self.progress, identity = checkpoint_files.load(path, self._module, self.optimizer)
         changed = [key for key in self.identity if identity.get(key) != self.identity[key]]
         if changed and self.progress.batches:
-            log.warning(
-                "%s changed since %s: the order of the batches is another one, so epoch %d starts over "
-                "(an exact continuation needs them unchanged)",
-                " and ".join(changed),
-                path,
-                self.progress.epoch,
+            self.resume_note = (
+                f"{' and '.join(changed)} changed since then: the batches come in another order, so epoch "
+                f"{self.progress.epoch} starts over (an exact continuation needs them unchanged)"
             )
             self.progress.batches = 0
         return path
@@ -123,10 +118,12 @@ class Trainer:
         Raises Stopped after a signal (state saved), NonFiniteLoss after too many skipped steps in a row.
         """
         self._log = run_log
-        if self.finished:
+        if self.finished and self.progress.validated_at == self.progress.micro_batches:
             self._message(f"already at step {self.progress.step}: nothing to do")
             return self.progress
-        previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
+        # What the process was started to ignore (nohup, a rank of ours and Ctrl-C) stays ignored.
+        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, self._on_signal) for number in heard}
         bar = self._bar()
         try:
             if self.progress.step == 0 and self.options.num_sanity_val_steps:
@@ -176,7 +173,7 @@ class Trainer:
         elif every and self.progress.step % every == 0:
             self._save(validated=False)
         if self._stop_agreed:
-            if self.progress.validated_at != self.progress.micro_batches:
+            if self._saved_at != self.progress.micro_batches:
                 self._save(validated=False)
             name = signal.Signals(self._stop_agreed).name
             self._message(
@@ -348,6 +345,7 @@ class Trainer:
                     f"({error}); older checkpoints there are whole: make room and start the same "
                     f"command again"
                 ) from error
+        self._saved_at = self.progress.micro_batches
         self.ranks.wait()
 
     def _log_training(self, window: Window, in_epoch: int, bar: Any) -> None:
@@ -420,10 +418,11 @@ def total_steps(options: TrainerOptions, data: TrainingData) -> int:
     """Optimiser steps that the options ask for; the smaller of max_steps and max_epochs."""
     by_epochs = sys.maxsize
     if options.max_epochs >= 0:
-        by_epochs = sum(
-            math.ceil(data.num_batches(epoch) / options.accumulate_grad_batches)
-            for epoch in range(options.max_epochs)
-        )
+        by_epochs = 0
+        for epoch in range(options.max_epochs):
+            if 0 <= options.max_steps <= by_epochs:
+                break  # later epochs need not be planned
+            by_epochs += math.ceil(data.num_batches(epoch) / options.accumulate_grad_batches)
     return min(options.max_steps, by_epochs) if options.max_steps >= 0 else by_epochs
 
 

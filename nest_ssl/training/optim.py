@@ -26,10 +26,11 @@ def build_optimizer(groups: list[dict[str, Any]], optim: Mapping[str, Any]) -> t
     name = str(optim.get("name", "")).lower()
     if name not in OPTIMIZERS:
         raise ValueError(f"model.optim.name: {optim.get('name')!r} is not one of {', '.join(OPTIMIZERS)}")
-    if optim.get("lr") is None:
-        raise ValueError("model.optim.lr must be given")
+    lr = optim.get("lr")
+    if not isinstance(lr, int | float) or isinstance(lr, bool):
+        raise ValueError(f"model.optim.lr: {lr!r} is not a number")
     if isinstance(arguments.get("betas"), list):
         arguments["betas"] = tuple(arguments["betas"])
     arguments.setdefault("fused", True)
     check_arguments(OPTIMIZERS[name], {"params": groups, **arguments}, "model.optim")
-    return OPTIMIZERS[name](groups, lr=float(optim["lr"]), **arguments)
+    return OPTIMIZERS[name](groups, lr=float(lr), **arguments)

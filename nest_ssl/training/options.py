@@ -70,8 +70,7 @@ class TrainerOptions:
     def from_config(cls, section: Mapping[str, Any]) -> TrainerOptions:
         """Check a resolved `trainer:` section; raises ValueError naming the key, the value and the way
         out."""
-        _known(section, cls, "trainer")
-        options = cls(**section)
+        options = cls(**_typed(section, cls, "trainer"))
         _one_of("trainer.accelerator", options.accelerator, ("auto", "cpu", "gpu", "cuda"))
         _one_of("trainer.strategy", options.strategy, ("auto", "ddp"))
         _one_of("trainer.loss_weighting", options.loss_weighting, ("frames", "nemo"))
@@ -91,7 +90,11 @@ class TrainerOptions:
             )
         for key in ("num_nodes", "accumulate_grad_batches", "log_every_n_steps", "max_nonfinite_steps"):
             _at_least("trainer", key, getattr(options, key), 1)
-        _at_least("trainer", "num_sanity_val_steps", options.num_sanity_val_steps, -1)
+        for key in ("num_sanity_val_steps", "max_steps", "max_epochs"):
+            _at_least("trainer", key, getattr(options, key), -1)
+        _at_least("trainer", "gradient_clip_val", options.gradient_clip_val or 0.0, 0)
+        if options.check_val_every_n_epoch is not None:
+            _at_least("trainer", "check_val_every_n_epoch", options.check_val_every_n_epoch, 1)
         interval = options.val_check_interval
         share = isinstance(interval, float) and 0 < interval <= 1
         if not share and not (isinstance(interval, int) and not isinstance(interval, bool) and interval >= 1):
@@ -152,24 +155,45 @@ class ExperimentOptions:
             )
         arguments.pop("wandb_logger_kwargs", None)
         callback = arguments.pop("checkpoint_callback_params", None) or {}
-        _known({k: v for k, v in arguments.items() if k != "checkpoint"}, cls, "exp_manager")
-        _known(callback, CheckpointOptions, "exp_manager.checkpoint_callback_params")
+        arguments = _typed(arguments, cls, "exp_manager")
+        callback = _typed(callback, CheckpointOptions, "exp_manager.checkpoint_callback_params")
         checkpoint = CheckpointOptions(**callback)
+        if not arguments.pop("create_checkpoint_callback", True) or not callback.get("save_last", True):
+            raise ValueError(
+                "exp_manager.create_checkpoint_callback and checkpoint_callback_params.save_last must be "
+                "true: a run without its last checkpoint could not go on; save_top_k=0 keeps no other one"
+            )
         prefix = "exp_manager.checkpoint_callback_params"
         _one_of(f"{prefix}.mode", checkpoint.mode, ("min", "max"))
         _at_least(prefix, "save_top_k", checkpoint.save_top_k, -1)
         if checkpoint.every_n_train_steps is not None:
             _at_least(prefix, "every_n_train_steps", checkpoint.every_n_train_steps, 1)
-        return cls(**{k: v for k, v in arguments.items() if v is not None}, checkpoint=checkpoint)
+        return cls(**arguments, checkpoint=checkpoint)
 
 
-def _known(section: Mapping[str, Any], options: type, name: str) -> None:
-    known = [key for key in (f.name for f in fields(options)) if key != "checkpoint"]
-    for key in section:
+def _typed(section: Mapping[str, Any], options: type, name: str) -> dict[str, Any]:
+    """The section's values for a dataclass, nulls left to its defaults; refuses what does not fit."""
+    known = {field.name: str(field.type) for field in fields(options) if field.name != "checkpoint"}
+    values: dict[str, Any] = {}
+    for key, value in section.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
             raise ValueError(f"{name}.{key} is not supported; {hint} (~{name}.{key} removes it)")
+        if value is None:
+            continue
+        allowed = known[key].removesuffix(" | None")
+        if allowed != "Any" and not isinstance(value, TYPES[allowed]):
+            raise ValueError(f"{name}.{key}: {value!r} is not of the type {allowed}")
+        if isinstance(value, bool) and allowed not in ("Any", "bool"):
+            raise ValueError(f"{name}.{key}: {value!r} is not of the type {allowed}")
+        values[key] = value
+    return values
+
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "int | float": (int, float), "bool": (bool,), "str": (str,),
+}  # fmt: skip
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -177,6 +201,6 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
 
 
-def _at_least(prefix: str, key: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{prefix}.{key}: {value!r} must be a whole number of at least {least}")
+def _at_least(prefix: str, key: str, value: float, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{prefix}.{key}: {value!r} must be at least {least}")

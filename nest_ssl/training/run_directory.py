@@ -12,6 +12,7 @@ import platform
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,20 @@ class RunLock:
             raise ValueError(
                 f"{folder} is being written by {holder}; wait for it, or stop it first"
             ) from error
+        # A forked data worker would keep the lock alive beyond this process.
+        file = weakref.ref(self._file)
+
+        def close_in_child() -> None:
+            if (opened := file()) is not None:
+                opened.close()
+
+        os.register_at_fork(after_in_child=close_in_child)
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
 
 
 def write_configuration(folder: Path, config_yaml: str) -> list[str]:

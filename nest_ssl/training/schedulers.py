@@ -26,15 +26,14 @@ def build_schedule(sched: Mapping[str, Any] | None, base_lr: float, max_steps: i
     name = arguments.pop("name", None)
     if name not in SCHEDULES:
         raise ValueError(f"model.optim.sched.name: {name!r} is not one of {', '.join(SCHEDULES)}")
+    for key, value in arguments.items():
+        if key not in WITHOUT_EFFECT and value is not None and not _is_number(value):
+            raise ValueError(f"model.optim.sched.{key}: {value!r} is not a number")
     arguments["max_steps"] = arguments.get("max_steps") or max_steps
     arguments["warmup_steps"] = _warmup_steps(
         arguments.pop("warmup_steps", None), arguments.pop("warmup_ratio", None), arguments["max_steps"]
     )
-    for ignored in (
-        "last_epoch",
-        "monitor",
-        "reduce_on_plateau",
-    ):  # Lightning's, without effect on these curves
+    for ignored in WITHOUT_EFFECT:
         arguments.pop(ignored, None)
     check_arguments(SCHEDULES[name], {"base_lr": base_lr, **arguments}, "model.optim.sched")
     return SCHEDULES[name](base_lr=base_lr, **arguments)
@@ -115,6 +114,13 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "InverseSquareRootAnnealing": inverse_square_root_annealing,
     "WarmupPolicy": warmup_policy,
 }
+
+
+WITHOUT_EFFECT = ("last_epoch", "monitor", "reduce_on_plateau")  # Lightning's, on these curves
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _warmup_steps(steps: int | None, ratio: float | None, max_steps: int) -> int:

@@ -51,6 +51,7 @@ slow = pytest.mark.slow
         pytest.param(0, 2, 1, (4, 10), marks=slow),
         pytest.param(0, 2, 3, (6,), marks=slow),
         pytest.param(2, 2, 1, (2, 11), marks=slow),
+        pytest.param(0, 3, 1, (7,), marks=slow),
     ],
 )
 def test_a_killed_run_ends_with_the_same_bits(corpus, tmp_path, workers, ranks, accumulate, kills):
@@ -75,16 +76,24 @@ def test_the_number_of_workers_changes_no_bit(corpus, tmp_path):
     assert_same_bits(final_state(tmp_path / "0"), final_state(tmp_path / "2"))
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_sigterm_saves_exits_143_and_the_rest_is_exact(corpus, tmp_path, ranks):
+@pytest.mark.parametrize(
+    ("ranks", "number"),
+    [
+        (1, signal.SIGTERM),
+        (2, signal.SIGTERM),
+        (2, signal.SIGINT),
+        pytest.param(1, signal.SIGINT, marks=slow),
+    ],
+)
+def test_a_signal_saves_exits_with_its_status_and_the_rest_is_exact(corpus, tmp_path, ranks, number):
     options = [*setting(1, ranks, 1), "exp_manager.checkpoint_callback_params.every_n_train_steps=1000"]
     finish(corpus, tmp_path / "straight", *options)
     process = start(corpus, tmp_path / "stopped", *options)
     wait_for_step(tmp_path / "stopped", 4, process)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)  # the whole group, as a terminal and the recipe layer do
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, output
-    assert "stopped by SIGTERM after step" in output
+    assert process.returncode == 128 + number, output
+    assert "stopped by SIG" in output
     assert "Traceback" not in output
     finish(corpus, tmp_path / "stopped", *options)
     assert_same_bits(final_state(tmp_path / "straight"), final_state(tmp_path / "stopped"))
@@ -103,6 +112,16 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_checkpoint_before(corpus, 
     finish(corpus, tmp_path / "broken", *options)
     assert not list(folder.glob(".*"))
     assert_same_bits(final_state(tmp_path / "straight"), final_state(tmp_path / "broken"))
+
+
+def test_a_run_whose_main_process_alone_was_killed_can_go_on_at_once(corpus, tmp_path):
+    """The out-of-memory killer takes one process; its workers must not keep the directory locked."""
+    options = setting(2, 1, 1)
+    process = start(corpus, tmp_path / "run", *options)
+    wait_for_step(tmp_path / "run", 4, process)
+    process.kill()
+    process.wait()
+    finish(corpus, tmp_path / "run", *options)
 
 
 def test_the_same_command_again_does_nothing(corpus, tmp_path):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+import signal
 
 import pytest
 import torch
@@ -73,9 +76,28 @@ def test_what_a_killed_writer_left_is_removed_and_never_resumed_from(tmp_path):
         folder = trainer.checkpoints.folder / left
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
+    (trainer.checkpoints.folder / "a folder of somebody").mkdir()
     assert trainer.checkpoints.last().name == "step-1-last"
     trainer.checkpoints.prepare()
-    assert names(trainer) == ["step-1-last"]
+    assert names(trainer) == ["a folder of somebody", "step-1-last"]
+    assert trainer.checkpoints.best() == []
+
+
+def test_a_checkpoint_that_was_moved_aside_when_the_writer_died_comes_back(tmp_path):
+    trainer = make_trainer(tmp_path)
+    last = save(trainer, 1)
+    content = (last / "state.json").read_text()
+    last.rename(last.with_name(".step-1-last.ab12cd34.old"))  # the instant between the two renames
+    assert trainer.checkpoints.last() is None
+    trainer.checkpoints.prepare()
+    assert (trainer.checkpoints.last() / "state.json").read_text() == content
+
+
+def test_a_validation_that_gave_nan_is_never_the_best(tmp_path):
+    trainer = make_trainer(tmp_path, checkpoint={"save_top_k": 1})
+    for step, loss in [(1, 4.0), (2, float("nan")), (3, 5.0)]:
+        save(trainer, step, loss)
+    assert [path.name for _, path in trainer.checkpoints.best()] == ["step-1"]
 
 
 def test_the_newest_of_two_last_ones_counts(tmp_path):
@@ -106,18 +128,26 @@ def test_another_architecture_is_refused_by_key(tmp_path):
         other.resume()
 
 
-def test_a_full_disk_leaves_the_older_checkpoint_and_says_what_to_do(tmp_path, monkeypatch):
+@contextlib.contextmanager
+def file_size_limit(limit: int):
+    """Writing beyond `limit` bytes fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, previous)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_and_says_what_to_do(tmp_path):
     make_trainer(tmp_path, max_steps=1).fit(None)
     trainer = make_trainer(tmp_path, max_steps=2)
     trainer.resume()
 
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("nest_ssl.training.checkpoint.save_file", full)
-    with pytest.raises(
-        OSError, match=r"step 2 could not be written.*No space left.*start the same command again"
-    ):
+    message = r"step 2 could not be written.*older checkpoints there are whole.*start the same command"
+    with file_size_limit(1000), pytest.raises(OSError, match=message):
         trainer.fit(None)
     assert names(trainer) == ["step-1-last"]
 

@@ -166,12 +166,27 @@ def test_a_finished_run_does_nothing(tmp_path):
     assert "nothing to do" in log.messages[0]
 
 
-def test_another_seed_or_world_size_starts_the_epoch_over_and_says_so(tmp_path, caplog):
+def test_a_run_that_died_before_its_last_validation_makes_up_for_it(tmp_path):
+    options = {"max_steps": 4, "checkpoint": {"every_n_train_steps": 2}}
+    dying = make_trainer(tmp_path, validation=ToyData(2), **options)
+    dying.validate = lambda: (_ for _ in ()).throw(RuntimeError("killed"))
+    with pytest.raises(RuntimeError, match="killed"):
+        dying.fit(Messages())
+    again = make_trainer(tmp_path, validation=ToyData(2), **options)
+    again.resume()
+    assert again.progress.step == 4
+    log = fit(again)
+    assert [row["step"] for row in log.validations] == [4]
+    assert "val_loss" in again.progress.metrics
+    assert again.checkpoints.best()
+
+
+def test_another_seed_or_world_size_starts_the_epoch_over_and_says_so(tmp_path):
     fit(make_trainer(tmp_path, max_steps=4))
     data = ToyData()
     other = make_trainer(tmp_path, data=data, max_steps=6, seed=1)
     other.resume()
-    assert "seed changed" in caplog.text
+    assert "seed changed" in other.resume_note
     fit(other)
     assert data.served[0] == (0, 0)
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import datetime
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from nest_ssl.config import load_config, resolved
-from nest_ssl.training.options import ExperimentOptions, TrainerOptions
+from nest_ssl.training.options import CheckpointOptions, ExperimentOptions, TrainerOptions
 from nest_ssl.training.run_directory import RunLock, log_directory, write_configuration
 
 STEPS = {"max_steps": 10}
@@ -37,6 +40,12 @@ def test_the_stock_yaml_is_honoured_key_by_key(checkout):
         ({**STEPS, "val_check_interval": 1.5}, "val_check_interval: 1.5"),
         ({**STEPS, "accumulate_grad_batches": 0}, "at least 1"),
         ({**STEPS, "loss_weighting": "tokens"}, "not one of frames, nemo"),
+        ({"max_steps": "ten"}, r"trainer\.max_steps: 'ten' is not of the type int"),
+        ({**STEPS, "gradient_clip_val": "x"}, r"trainer\.gradient_clip_val: 'x' is not of the type float"),
+        ({**STEPS, "gradient_clip_val": -1}, r"gradient_clip_val: -1 must be at least 0"),
+        ({**STEPS, "enable_progress_bar": "no"}, r"'no' is not of the type bool"),
+        ({**STEPS, "seed": True}, r"trainer\.seed: True is not of the type int"),
+        ({**STEPS, "check_val_every_n_epoch": 0}, r"check_val_every_n_epoch: 0 must be at least 1"),
     ],
 )
 def test_a_trainer_key_that_cannot_be_honoured_is_refused_by_name(section, message):
@@ -56,11 +65,23 @@ def test_bf16_is_known_by_both_names(precision):
         ({"ema": {"enable": True}}, r"exp_manager\.ema is not supported"),
         ({"checkpoint_callback_params": {"save_topk": 1}}, "did you mean save_top_k"),
         ({"checkpoint_callback_params": {"mode": "lowest"}}, "not one of min, max"),
+        ({"create_checkpoint_callback": False}, "must be true"),
+        ({"checkpoint_callback_params": {"save_last": False}}, "must be true"),
+        ({"checkpoint": 1}, r"exp_manager\.checkpoint is not supported"),
     ],
 )
 def test_an_exp_manager_key_that_cannot_be_honoured_is_refused_by_name(section, message):
     with pytest.raises(ValueError, match=message):
         ExperimentOptions.from_config(section)
+
+
+def test_null_leaves_a_default_and_every_field_is_read_somewhere(checkout):
+    options = TrainerOptions.from_config({"max_epochs": 2, "max_steps": None, "seed": None})
+    assert (options.max_steps, options.seed) == (-1, 0)
+    code = "".join(path.read_text() for path in (checkout / "nest_ssl").rglob("*.py"))
+    for cls in (TrainerOptions, ExperimentOptions, CheckpointOptions):
+        for name in cls.__dataclass_fields__:
+            assert f".{name}" in code or f'"{name}"' in code, f"{cls.__name__}.{name} has no effect"
 
 
 def test_the_run_directory_follows_nemos_rule():
@@ -77,10 +98,19 @@ def test_the_run_directory_follows_nemos_rule():
 
 def test_a_second_run_on_the_same_directory_is_refused(tmp_path):
     lock = RunLock(tmp_path)
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:  # as a data worker that outlives its trainer
+        os.write(tell, b"x")
+        time.sleep(60)
+        os._exit(0)
+    os.read(told, 1)
     with pytest.raises(ValueError, match="is being written by process"):
         RunLock(tmp_path)
-    del lock
+    lock.release()
     RunLock(tmp_path)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
