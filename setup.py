@@ -39,7 +39,7 @@ def package_version() -> str:
 setup(
     name="nest_ssl",
     version=package_version(),
-    description="NEST pre-training and Fun-ASR-Nano fine-tuning for telephone speech, as shell recipes",
+    description="NEST pre-training on simulated telephone speech, as shell recipes",
     license="Apache-2.0",
     packages=find_packages(include=["nest_ssl", "nest_ssl.*"]),
     python_requires=">=3.11,<3.14",

@@ -3,7 +3,8 @@
 #   . "$root/utils/recipe.sh"
 #   tag=small                      # an option: --tag; the comment is its line in --help
 #   parse_options "$@"             # sets the options, then $data and $exp
-#   stage 0 data at:"$data" out:"$data/train.jsonl" -- python3 -m nest_ssl.bin.prepare ...
+#   stage 2 manifests at:"$data" in:"$data/all.jsonl" out:"$data/manifests/train.jsonl" \
+#     -- python3 -m nest_ssl.bin.manifest --in "$data/all.jsonl" --out-dir "$data/manifests"
 #   run_stages                     # the last line: everything above it only declares
 #
 # docs/recipes.md is the manual. Bash scopes are dynamic: a stage function would see the locals of the layer
