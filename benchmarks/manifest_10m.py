@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 
 PRELUDE = """
-import re, sys, time
+import json, re, sys, time
 def memory(what):
     return int(re.search(what + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
 path, base = sys.argv[1], memory("VmRSS")
@@ -45,7 +45,7 @@ from nest_ssl.data.corpus import Corpus
 from nest_ssl.data.plan import BatchPlan
 base, t = memory("VmRSS"), time.monotonic()
 corpus = Corpus(path, min_duration=1.0, max_duration=20.0)
-plan = BatchPlan(corpus.lengths(), world_size=8, seed=1, **eval(sys.argv[2]))
+plan = BatchPlan(corpus.lengths(), world_size=8, seed=1, **json.loads(sys.argv[2]))
 opened, opened_mb = time.monotonic() - t, memory("VmRSS")
 t = time.monotonic()
 epoch = plan.epoch(3)
@@ -71,9 +71,9 @@ def main() -> None:
         print(f"manifest: {arguments.rows} rows, {path.stat().st_size / 1e9:.2f} GB")
         step("index is built and opened", OPEN, path)
         step("index is opened", OPEN, path)
-        step("epoch by count, batch_size 8", PLAN, path, "dict(batch_size=8, drop_last=True)", "")
-        step("epoch by seconds, batch_duration 120", PLAN, path, "dict(batch_duration=120.0)", "")
-        step("the same with torch imported", PLAN, path, "dict(batch_duration=120.0)", "torch")
+        step("epoch by count, batch_size 8", PLAN, path, '{"batch_size": 8, "drop_last": true}', "")
+        step("epoch by seconds, batch_duration 120", PLAN, path, '{"batch_duration": 120.0}', "")
+        step("the same with torch imported", PLAN, path, '{"batch_duration": 120.0}', "torch")
 
 
 def write_manifest(path: Path, count: int, chunk: int = 100_000) -> None:
