@@ -24,6 +24,8 @@ from nest_ssl.files.atomic import replaced
 
 CONFIG = "model_config.yaml"
 WEIGHTS = "model_weights.ckpt"
+MAX_CONFIG_BYTES = 1 << 24
+MAX_PACKED_BYTES = 1 << 33  # weights of a gzipped archive are unpacked in memory
 NEMO_VERSION = "2.6.0"  # written for NeMo's reader: the release whose layout and keys this is
 
 
@@ -31,8 +33,8 @@ def read_nemo(path: str | os.PathLike, map_location: Any = "cpu") -> tuple[dict[
     """Give the configuration (a dict, with `target`) and the state dict of a .nemo file, gzipped or not.
 
     Nothing is extracted, and weights are read as plain tensors only.  Raises FileNotFoundError, or
-    ValueError naming the file for an archive that is damaged, lacks a member, or has members no .nemo
-    needs: duplicates, links, absolute paths, `..`.
+    ValueError naming the file for an archive that is damaged, lacks a member, has members no .nemo needs
+    (duplicates, links, absolute paths, `..`), or would fill the memory.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,9 +42,13 @@ def read_nemo(path: str | os.PathLike, map_location: Any = "cpu") -> tuple[dict[
     try:
         with tarfile.open(path) as archive:
             members = _checked_members(archive, path)
+            packed = not isinstance(archive.fileobj, io.BufferedReader)
+            _check_size(members[CONFIG], MAX_CONFIG_BYTES, path, "no configuration is that long")
+            if packed:
+                _check_size(members[WEIGHTS], MAX_PACKED_BYTES, path, "unpack the archive with gunzip first")
             config = _read_config(_opened(archive, members[CONFIG]), path)
             weights = _opened(archive, members[WEIGHTS])
-            if not isinstance(archive.fileobj, io.BufferedReader):
+            if packed:
                 weights = io.BytesIO(weights.read())  # compressed: going back and forth in it would be slow
             state = _read_weights(weights, path, map_location)
     except (tarfile.TarError, EOFError, zlib.error) as error:
@@ -104,6 +110,11 @@ def _checked_members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.
                 f"{path} is not a .nemo archive: it has no {name} (members: {', '.join(members) or 'none'})"
             )
     return members
+
+
+def _check_size(member: tarfile.TarInfo, limit: int, path: Path, way_out: str) -> None:
+    if member.size > limit:
+        raise ValueError(f"{path}: {member.name} has {member.size} bytes, more than {limit}; {way_out}")
 
 
 def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

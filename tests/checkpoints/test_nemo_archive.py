@@ -10,6 +10,7 @@ import tarfile
 import pytest
 import torch
 
+from nest_ssl.checkpoints import nemo_archive
 from nest_ssl.checkpoints.nemo_archive import read_nemo, write_nemo
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 from tests.golden.cases import SAMPLE
@@ -115,6 +116,26 @@ def test_gzipped_archive_is_read(archive, tmp_path):
     packed = tmp_path / "packed.nemo"
     packed.write_bytes(gzip.compress(archive.read_bytes()))
     EncDecDenoiseMaskedTokenPredModel.restore_from(packed)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("MAX_CONFIG_BYTES", r"model_config\.yaml has \d+ bytes, more than 100; no configuration"),
+        ("MAX_PACKED_BYTES", r"model_weights\.ckpt has \d+ bytes, more than 100; unpack .* with gunzip"),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused(archive, tmp_path, monkeypatch, limit, message):
+    packed = tmp_path / "packed.nemo"
+    packed.write_bytes(gzip.compress(archive.read_bytes()))
+    monkeypatch.setattr(nemo_archive, limit, 100)
+    with pytest.raises(ValueError, match=rf"packed\.nemo: .*{message}"):
+        read_nemo(packed)
+
+
+def test_weights_that_are_not_packed_may_have_any_size(archive, monkeypatch):
+    monkeypatch.setattr(nemo_archive, "MAX_PACKED_BYTES", 100)
+    assert read_nemo(archive)[1]
 
 
 def test_failed_save_leaves_the_old_file(archive, monkeypatch):
