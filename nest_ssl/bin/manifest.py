@@ -8,9 +8,9 @@ writes train.jsonl, dev.jsonl, test.jsonl, dropped.jsonl (id and reason of each 
 All rows with the same value of the --split-by field go to the same split, whatever their language or codec;
 where a value goes depends on it and --seed alone, so it stays there when data are added.
 
-  python -m nest_ssl.bin.manifest --check data/manifests/train.jsonl --sample-rate 16000
+  python -m nest_ssl.bin.manifest --check data/manifests/{train,dev,test}.jsonl --sample-rate 16000
 
-names every row with a problem; exits with 1 if there is one.
+names every row with a problem, an id that two of the manifests share included; exits with 1 if there is one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from nest_ssl.bin.terminal import progress_bar, run
-from nest_ssl.data.manifest_check import Checked, check_manifest
+from nest_ssl.data.manifest_check import Checked, check_manifests
 from nest_ssl.data.splits import SPLITS, SplitOptions, SplitReport, split_manifests
 from nest_ssl.files.atomic import replaced
 
@@ -71,19 +71,16 @@ def check(arguments: argparse.Namespace) -> int:
     path = arguments.problems or Path(f"{arguments.check[0]}.problems.txt")
     with ExitStack() as stack, progress_bar(None, "row", "check") as bar:
         file = None
-        for manifest in arguments.check:
-            for problem in check_manifest(
-                manifest, checked, arguments.sample_rate, arguments.decode, arguments.threads
-            ):
-                if file is None:
-                    file = stack.enter_context(
-                        open(stack.enter_context(replaced(path)), "w", encoding="utf-8")
-                    )
-                file.write(f"{problem}\n")
-                if sum(kinds.values()) < SHOWN_PROBLEMS:
-                    print(problem)
-                kinds[problem.kind] += 1
-                bar.update(checked.rows - bar.n)
+        for problem in check_manifests(
+            arguments.check, checked, arguments.sample_rate, arguments.decode, arguments.threads
+        ):
+            if file is None:
+                file = stack.enter_context(open(stack.enter_context(replaced(path)), "w", encoding="utf-8"))
+            file.write(f"{problem}\n")
+            if sum(kinds.values()) < SHOWN_PROBLEMS:
+                print(problem)
+            kinds[problem.kind] += 1
+            bar.update(checked.rows - bar.n)
     total = sum(kinds.values())
     print(f"checked {checked.rows} rows, {checked.seconds / 3600:.3f} h, {total} problems")
     for kind, count in kinds.most_common():

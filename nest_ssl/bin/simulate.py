@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.config import load_config
-from nest_ssl.telephone.corpus import Corpus, TooManyErrors, merge, run_shard
+from nest_ssl.telephone.corpus import TelephoneCorpus, TooManyErrors, merge, run_shard
 from nest_ssl.telephone.presets import mix_from_config
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     mix = mix_from_config(load_config(arguments.config, arguments.overrides))
     if arguments.preset:
         mix = mix.only(arguments.preset)
-    corpus = Corpus(
+    corpus = TelephoneCorpus(
         manifest=arguments.manifest,
         out=arguments.out,
         mix=mix,
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def simulate(corpus: Corpus, shard: tuple[int, int]) -> None:
+def simulate(corpus: TelephoneCorpus, shard: tuple[int, int]) -> None:
     """Run one shard with a progress bar (of the first shard only: several would write over each other)."""
     number, count = shard
     started = time.monotonic()

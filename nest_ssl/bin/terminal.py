@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +20,21 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     """Call `main(sys.argv[1:])` and exit with what it gives; bad input ends in one line, not in a traceback.
 
     ValueError and OSError are what verbs raise for bad data and paths; anything else is a fault of ours
-    and keeps its traceback.  NEST_TRACEBACK=1 keeps all of them.
+    and keeps its traceback.  NEST_TRACEBACK=1 keeps all of them.  When whoever reads standard output has gone
+    (`... | head`) the verb ends quietly.
     """
     start_logging()
     try:
         status = main(sys.argv[1:])
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            # python flushes what is left when it ends, and would complain of the pipe again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None  # as of a program that SIGPIPE ends
         if os.environ.get("NEST_TRACEBACK"):
             raise
         verb = (main.__module__ if main.__module__ != "__main__" else _verb_name()).removeprefix(
@@ -63,6 +70,16 @@ def progress_bar(total: float | None, unit: str, description: str = "", initial:
     stream, silent = _terminal()
     options: dict[str, Any] = {"file": stream, "disable": silent, "dynamic_ncols": True, "leave": False}
     return tqdm(total=total, unit=unit, desc=description, initial=initial, smoothing=0.05, **options)
+
+
+def _reader_is_gone() -> bool:
+    """True if standard output is a pipe that nobody reads: a broken pipe elsewhere is an error."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
+    except (OSError, ValueError):
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _terminal() -> tuple[Any, bool]:

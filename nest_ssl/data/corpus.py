@@ -12,6 +12,7 @@ import numpy as np
 
 from nest_ssl.files.audio import audio_info
 from nest_ssl.files.index import ManifestIndex
+from nest_ssl.files.rows import audio_path, row_identity
 
 HEADERS_PER_LOG_LINE = 10_000
 
@@ -94,16 +95,16 @@ class Corpus:
         index = self.indexes[manifest]
         row = index.row(row_number)
         place = f"{index.path}:{index.line(row_number)}"
-        audio = row.get("audio_filepath") or row["audio_filename"]
-        if not isinstance(audio, str):
-            raise ValueError(f"{place}: audio_filepath must be a path, not {audio!r}")
-        offset = _number(row, "offset", place)
+        try:
+            audio = audio_path(row, index.path)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
         return Utterance(
             number=number,
-            utterance_id=_identity(row, audio, offset),
-            audio_path=resolve_audio_path(audio, index.path),
+            utterance_id=row_identity(row),
+            audio_path=audio,
             duration_s=_number(row, "duration", place),
-            offset_s=offset,
+            offset_s=_number(row, "offset", place),
             place=place,
         )
 
@@ -158,22 +159,6 @@ def manifest_paths(manifest_filepath: Any, name: str) -> list[Path]:
     if not parts or not all(isinstance(part, str | Path) and str(part) for part in parts):
         raise ValueError(f"{name}: give the path of a manifest or a list of paths, not {manifest_filepath!r}")
     return [Path(part).expanduser() for part in parts]
-
-
-def resolve_audio_path(audio: str, manifest: Path) -> Path:
-    """Give where a row's audio is: relative to the manifest's folder if it is there, else as written."""
-    path = Path(audio)
-    if path.is_absolute():
-        return path
-    beside = manifest.parent / path
-    return beside if beside.is_file() else path.expanduser()
-
-
-def _identity(row: dict[str, Any], audio: str, offset: float | None) -> str:
-    for key in ("id", "utt", "utterance_id"):
-        if row.get(key) not in (None, ""):
-            return str(row[key])
-    return f"{audio}@{offset or 0.0}"
 
 
 def _number(row: dict[str, Any], key: str, place: str) -> float | None:

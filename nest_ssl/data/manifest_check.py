@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nest_ssl.data.corpus import resolve_audio_path
-from nest_ssl.data.splits import double_digests, identity_digest, positive_seconds, row_identity
+from nest_ssl.data.splits import double_digests, positive_seconds
 from nest_ssl.files.audio import audio_info, read_audio
 from nest_ssl.files.manifest import parse_row, read_lines
+from nest_ssl.files.rows import audio_field, resolve_audio_path, row_id, row_identity, text_digest
 
 # Manifests round durations, mostly to 1 or 10 ms; half a hop of the usual front end more changes nothing.
 TOLERANCE_S = 0.015
@@ -41,16 +41,36 @@ class Checked:
     several_channels: int = 0
 
 
-def check_manifest(
-    manifest: Path, checked: Checked, sample_rate: int | None = None, decode: bool = False, threads: int = 8
+def check_manifests(
+    manifests: Sequence[Path],
+    checked: Checked,
+    sample_rate: int | None = None,
+    decode: bool = False,
+    threads: int = 8,
 ) -> Iterator[Problem]:
-    """Give the problems of a manifest in the order of its lines, and add what it holds to `checked`.
+    """Give the problems of manifests that belong together, in the order of their lines.
 
-    Reads the header of every audio file in `threads` threads; `decode` reads all of the audio, which alone
-    finds damage behind the header.  `sample_rate`: the rate that every file should have, None = any.
+    An id may come once in all of them: a row of train.jsonl and of test.jsonl is a leak.  Adds what they hold
+    to `checked`.  Reads the header of every audio file in `threads` threads; `decode` reads all of the audio,
+    which alone finds damage behind the header.  `sample_rate`: the rate that every file should have, None =
+    any.
     """
-    doubles = double_digests(_identities(manifest))
-    seen: dict[str, int] = {}
+    doubles = double_digests(name for manifest in manifests for name in _names(manifest))
+    seen: dict[str, str] = {}
+    for manifest in manifests:
+        yield from _check_manifest(manifest, checked, doubles, seen, sample_rate, decode, threads)
+
+
+def _check_manifest(
+    manifest: Path,
+    checked: Checked,
+    doubles: set[int],
+    seen: dict[str, str],
+    sample_rate: int | None,
+    decode: bool,
+    threads: int,
+) -> Iterator[Problem]:
+    """`doubles`: digests of the names that come more than once; `seen`: where each of these came first."""
     empty = True
     with ThreadPoolExecutor(max(1, threads)) as pool:
         under_way: deque[tuple[list[Problem], Future[list[Problem]] | None]] = deque()
@@ -64,11 +84,12 @@ def check_manifest(
                 continue
             checked.rows += 1
             problems = [Problem(manifest, line_number, *found) for found in _check_fields(row, checked)]
-            identity = row_identity(row)
-            if doubles and identity_digest(identity) in doubles:
-                first = seen.setdefault(identity, line_number)
-                if first != line_number:
-                    detail = f"{identity!r} is also that of line {first}"
+            name = _name(row, manifest) if doubles else ""
+            if doubles and text_digest(name) in doubles:
+                place = f"{manifest}:{line_number}"
+                first = seen.setdefault(name, place)
+                if first != place:
+                    detail = f"{row_identity(row)!r} is also that of {first}"
                     problems.append(Problem(manifest, line_number, "double id", detail))
             arguments = (row, manifest, line_number, checked, sample_rate, decode)
             under_way.append((problems, pool.submit(_check_audio, *arguments)))
@@ -85,16 +106,24 @@ def _finished(entry: tuple[list[Problem], Future[list[Problem]] | None]) -> list
     return problems + (audio.result() if audio else [])
 
 
-def _identities(manifest: Path) -> Iterator[str]:
+def _names(manifest: Path) -> Iterator[str]:
     for line_number, content in read_lines(manifest):
         try:
-            yield row_identity(parse_row(content, manifest, line_number))
+            yield _name(parse_row(content, manifest, line_number), manifest)
         except ValueError:
             continue  # reported by the pass that follows
 
 
+def _name(row: dict[str, Any], manifest: Path) -> str:
+    """What no other row may have: the id, or the audio, which manifests of two folders may write alike."""
+    audio = audio_field(row)
+    if row_id(row) is None and isinstance(audio, str):
+        row = row | {"audio_filepath": str(resolve_audio_path(audio, manifest).resolve())}
+    return row_identity(row)
+
+
 def _check_fields(row: dict[str, Any], checked: Checked) -> Iterator[tuple[str, str]]:
-    audio = row.get("audio_filepath") or row.get("audio_filename")
+    audio = audio_field(row)
     if not audio:
         yield "missing key", f"there is no audio_filepath; the row has {', '.join(row) or 'no fields'}"
     elif not isinstance(audio, str):
@@ -113,7 +142,7 @@ def _check_fields(row: dict[str, Any], checked: Checked) -> Iterator[tuple[str, 
 def _check_audio(
     row: dict[str, Any], manifest: Path, line: int, checked: Checked, sample_rate: int | None, decode: bool
 ) -> list[Problem]:
-    audio = row.get("audio_filepath") or row.get("audio_filename")
+    audio = audio_field(row)
     if not isinstance(audio, str):
         return []
     path = resolve_audio_path(audio, manifest)

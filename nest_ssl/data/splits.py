@@ -15,10 +15,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from nest_ssl.data.corpus import resolve_audio_path
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.audio import audio_info
 from nest_ssl.files.manifest import read_rows
+from nest_ssl.files.rows import audio_field, resolve_audio_path, row_identity, split_of, text_digest
 
 SPLITS = ("train", "dev", "test")
 SHOWN_IDS = 20
@@ -86,13 +86,6 @@ class BadRow(ValueError):
         self.reason = reason
 
 
-def split_of(value: str, dev: float, test: float, seed: int) -> str:
-    """Give the split of a value of the field, by its hash: it does not move when other rows come or go."""
-    digest = hashlib.blake2b(f"{seed}\x1f{value}".encode(), digest_size=8).digest()
-    position = int.from_bytes(digest, "big") / 2**64
-    return "test" if position < test else "dev" if position < test + dev else "train"
-
-
 def split_manifests(inputs: Sequence[Path], out_dir: Path, options: SplitOptions) -> SplitReport:
     """Write train, dev, test and dropped.jsonl and report.json into `out_dir`; gives the report.
 
@@ -149,25 +142,11 @@ def split_manifests(inputs: Sequence[Path], out_dir: Path, options: SplitOptions
     return report
 
 
-def row_identity(row: dict[str, Any]) -> str:
-    """Give a row's id, or what stands for it: its audio and offset."""
-    for key in ("id", "utt", "utterance_id"):
-        if row.get(key) not in (None, ""):
-            return str(row[key])
-    return f"{row.get('audio_filepath') or row.get('audio_filename')}@{row.get('offset') or 0.0}"
-
-
 def double_digests(identities: Iterator[str]) -> set[int]:
     """Give the digests of the texts that come more than once, in 8 bytes per text."""
-    digests = np.frombuffer(array("Q", map(identity_digest, identities)), np.uint64)
+    digests = np.frombuffer(array("Q", map(text_digest, identities)), np.uint64)
     digests = np.sort(digests)
     return set(digests[1:][digests[1:] == digests[:-1]].tolist())
-
-
-def identity_digest(identity: str) -> int:
-    """64 bits that stand for an id."""
-    text = identity.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def positive_seconds(value: Any) -> bool:
@@ -180,7 +159,7 @@ def _doubles(inputs: Sequence[Path]) -> set[int]:
 
 
 def _check_double(identity: str, place: str, doubles: set[int], seen: dict[str, str]) -> None:
-    if doubles and identity_digest(identity) in doubles:
+    if doubles and text_digest(identity) in doubles:
         if identity in seen:
             raise BadRow("double id", f"{identity!r} is also that of {seen[identity]}")
         seen[identity] = place
@@ -190,7 +169,7 @@ def _usable(
     row: dict[str, Any], manifest: Path, out_dir: Path, options: SplitOptions
 ) -> tuple[str, dict[str, Any]]:
     """Give the value of the split field and the row as it is written; raises BadRow."""
-    audio = row.get("audio_filepath") or row.get("audio_filename")
+    audio = audio_field(row)
     if not audio or not isinstance(audio, str):
         raise BadRow("no audio_filepath", f"the row has {', '.join(row) or 'no fields'}")
     path = resolve_audio_path(audio, manifest)

@@ -28,6 +28,7 @@ import numpy as np
 
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import BYTE_ORDER_MARK, check_is_file, parse_row
+from nest_ssl.files.rows import audio_field
 
 VERSION = 1
 HEADER_BYTES = 4096
@@ -215,7 +216,7 @@ def _build(path: Path, descriptor: int) -> _Table:
                 duration = _seconds(duration, path, line_number)
             offsets.append(start)
             durations.append(duration)
-            if not line_without_audio and not (row.get("audio_filepath") or row.get("audio_filename")):
+            if not line_without_audio and audio_field(row) is None:
                 line_without_audio = line_number
             if len(offsets) % ROWS_PER_LOG_LINE == 0:
                 share, elapsed = 100 * position / size, time.monotonic() - started

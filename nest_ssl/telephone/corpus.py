@@ -26,16 +26,10 @@ import soxr
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.manifest import check_is_file, write_rows
+from nest_ssl.files.rows import audio_path, row_identity, text_digest
 from nest_ssl.telephone.chain import apply_channel, draw_channel
 from nest_ssl.telephone.codecs import CODECS
-from nest_ssl.telephone.noise import (
-    NoiseBank,
-    TalkerPool,
-    prompt_key,
-    read_utterance,
-    source_path,
-    utterance_id,
-)
+from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key, read_utterance
 from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.records import RecordFile, flac_bytes, read_records, scan_records, write_bytes
 from nest_ssl.telephone.seed import SCHEMA, key_bucket
@@ -46,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Corpus:
+class TelephoneCorpus:
     """What to simulate: `manifest` into the folder `out`, `copies` channels per utterance, drawn from `mix`.
 
     Raises ValueError for a manifest that is empty.
@@ -108,10 +102,7 @@ class Corpus:
         buckets = np.empty(len(self.index), np.uint8)
         for i in range(len(self.index)):
             row = self.index.row(i)
-            digest = hashlib.blake2b(
-                utterance_id(row).encode("utf-8", "surrogatepass"), digest_size=8
-            ).digest()
-            names[i] = int.from_bytes(digest, "little")
+            names[i] = text_digest(row_identity(row))
             buckets[i] = key_bucket(prompt_key(row), self.split_seed)
         order = np.argsort(names, kind="stable")
         twice = np.flatnonzero(names[order][1:] == names[order][:-1])
@@ -119,7 +110,7 @@ class Corpus:
             first, second = (int(order[twice[0] + i]) for i in (0, 1))
             raise ValueError(
                 f"{self.manifest}:{self.index.line(second)}: the utterance id "
-                f"{utterance_id(self.index.row(second))!r} is that of line {self.index.line(first)}; "
+                f"{row_identity(self.index.row(second))!r} is that of line {self.index.line(first)}; "
                 f"ids (or audio files, where there are no ids) must differ"
             )
         return buckets
@@ -160,7 +151,7 @@ class ShardResult:
 
 
 def run_shard(
-    corpus: Corpus, shard: int, num_shards: int, advance: Callable[[int], Any] = lambda count: None
+    corpus: TelephoneCorpus, shard: int, num_shards: int, advance: Callable[[int], Any] = lambda count: None
 ) -> ShardResult:
     """Simulate every num_shards-th row from the shard's own on, where not done yet; `advance` counts them.
 
@@ -198,7 +189,7 @@ def run_shard(
     return result
 
 
-def merge(corpus: Corpus, max_error_rate: float) -> tuple[int, int]:
+def merge(corpus: TelephoneCorpus, max_error_rate: float) -> tuple[int, int]:
     """Write OUT.jsonl (and OUT.errors.jsonl) from the records of all shards, in the order of the manifest.
 
     Gives (rows, errors).  Every utterance of the input must be in one or the other: raises ValueError if some
@@ -222,7 +213,7 @@ def merge(corpus: Corpus, max_error_rate: float) -> tuple[int, int]:
         row = corpus.index.row(int(missing[0]) // corpus.copies)
         raise ValueError(
             f"{corpus.manifest}: {len(missing)} of {corpus.num_outputs} utterances have not been simulated "
-            f"(the first is {utterance_id(row)}); run the shards again"
+            f"(the first is {row_identity(row)}); run the shards again"
         )
     is_failed &= ~is_done
     files = list(places)
@@ -250,10 +241,10 @@ class TooManyErrors(ValueError):
     """More utterances failed than were allowed."""
 
 
-def _simulate(corpus: Corpus, bank: NoiseBank, row_number: int, copy: int) -> dict[str, Any]:
+def _simulate(corpus: TelephoneCorpus, bank: NoiseBank, row_number: int, copy: int) -> dict[str, Any]:
     """Make one output; gives its record."""
     row = corpus.index.row(row_number)
-    utterance = utterance_id(row)
+    utterance = row_identity(row)
     record: dict[str, Any] = {"row": row_number, "copy": copy, "id": utterance}
     try:
         samples, rate = read_utterance(corpus.manifest, row)
@@ -267,7 +258,8 @@ def _simulate(corpus: Corpus, bank: NoiseBank, row_number: int, copy: int) -> di
     path = corpus.audio_path(utterance, copy)
     content = flac_bytes(signal, corpus.out_rate)
     write_bytes(path, content)
-    out_row = {name: value for name, value in row.items() if name not in ("offset", "channel_selector")}
+    replaced_fields = ("audio_filename", "offset", "channel_selector")
+    out_row = {name: value for name, value in row.items() if name not in replaced_fields}
     out_row["audio_filepath"] = path.relative_to(corpus.out.parent).as_posix()
     out_row["duration"] = len(signal) / corpus.out_rate
     out_row["id"] = f"{utterance}#telephone{copy}"
@@ -285,22 +277,24 @@ def _is_final(record: Mapping[str, Any]) -> bool:
     return not (noise and noise.get("left_out"))
 
 
-def _is_valid(corpus: Corpus, record: Mapping[str, Any]) -> bool:
-    """True if the record's output is there in full and its source is as it was."""
+def _is_valid(corpus: TelephoneCorpus, record: Mapping[str, Any]) -> bool:
+    """True if the record's output is there in full and its source and its id are as they were."""
     try:
         output = corpus.out.parent / record["manifest"]["audio_filepath"]
-        source = _source_stamp(corpus, corpus.index.row(record["row"]))
-        return output.stat().st_size == record["bytes"] and source == record["source"]
+        row = corpus.index.row(record["row"])
+        if record["id"] != row_identity(row):
+            return False
+        return output.stat().st_size == record["bytes"] and _source_stamp(corpus, row) == record["source"]
     except (OSError, ValueError):
         return False
 
 
-def _source_stamp(corpus: Corpus, row: Mapping[str, Any]) -> list[int]:
-    status = source_path(corpus.manifest, row).stat()
+def _source_stamp(corpus: TelephoneCorpus, row: Mapping[str, Any]) -> list[int]:
+    status = audio_path(row, corpus.manifest).stat()
     return [status.st_size, status.st_mtime_ns]
 
 
-def _write_settings(corpus: Corpus) -> None:
+def _write_settings(corpus: TelephoneCorpus) -> None:
     """Leave the settings beside the records, and name earlier ones that they take the place of."""
     path = corpus.records / "settings.json"
     others = [folder.name for folder in corpus.records.parent.glob("*") if folder.name != corpus.digest]

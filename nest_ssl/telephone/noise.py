@@ -11,6 +11,7 @@ from scipy import fft
 
 from nest_ssl.files.audio import read_audio
 from nest_ssl.files.index import ManifestIndex
+from nest_ssl.files.rows import audio_path, row_identity
 from nest_ssl.telephone.level import rms_dbov
 from nest_ssl.telephone.presets import NoiseDraw
 from nest_ssl.telephone.resample import resample
@@ -76,12 +77,12 @@ class NoiseBank:
             rows = self.talkers.draw(rng, key, count)
             if not rows:
                 return None
-            noise["talkers"] = [utterance_id(self.talkers.index.row(row)) for row in rows]
+            noise["talkers"] = [row_identity(self.talkers.index.row(row)) for row in rows]
             noise["rows"] = rows
             noise["starts"] = [round(float(start), 6) for start in rng.random(len(rows))]
         elif kind == "music" and self.music is not None:
             row = int(rng.integers(len(self.music)))
-            noise["recording"] = utterance_id(self.music.row(row))
+            noise["recording"] = row_identity(self.music.row(row))
             noise["row"] = row
             noise["start"] = round(float(rng.random()), 6)
         else:
@@ -134,24 +135,7 @@ def coloured_noise(num_samples: int, exponent: float, seed: int) -> np.ndarray:
 
 def prompt_key(row: Mapping[str, Any]) -> str:
     """Give the key that versions of one prompt share: the row's `key`, or its utterance id."""
-    return str(row["key"]) if row.get("key") else utterance_id(row)
-
-
-def utterance_id(row: Mapping[str, Any]) -> str:
-    """Give the row's `id`, or what identifies it otherwise: its audio file and offset."""
-    if row.get("id"):
-        return str(row["id"])
-    offset = row.get("offset")
-    return f"{row.get('audio_filepath')}" + (f"@{offset}" if offset else "")
-
-
-def source_path(manifest: Path, row: Mapping[str, Any]) -> Path:
-    """Give where a row's audio is: relative to the manifest's folder if it is there, else as written."""
-    path = row.get("audio_filepath")
-    if not isinstance(path, str) or not path:
-        raise ValueError("the row has no audio_filepath")
-    beside = manifest.parent / path
-    return beside if beside.is_file() else Path(path).expanduser()
+    return str(row["key"]) if row.get("key") not in (None, "") else row_identity(row)
 
 
 def read_utterance(manifest: Path, row: Mapping[str, Any]) -> tuple[np.ndarray, int]:
@@ -159,13 +143,13 @@ def read_utterance(manifest: Path, row: Mapping[str, Any]) -> tuple[np.ndarray, 
     offset = row.get("offset") or 0.0
     # without an offset the file is the utterance: a rounded duration must not cut its last sample
     duration = row.get("duration") if offset else None
-    return read_audio(source_path(manifest, row), None, offset, duration, row.get("channel_selector"))
+    return read_audio(audio_path(row, manifest), None, offset, duration, row.get("channel_selector"))
 
 
 def _recording(index: ManifestIndex, row_number: int, start: float, num_samples: int) -> np.ndarray:
     """Give (num_samples,) of a recording at 8 kHz, from `start` (0 to 1) on; a short one is repeated."""
     row = index.row(row_number)
-    path = source_path(index.path, row)
+    path = audio_path(row, index.path)
     offset, length = row.get("offset") or 0.0, row.get("duration")
     channel = row.get("channel_selector", "average")
     needed = num_samples / RATE + SPARE_S

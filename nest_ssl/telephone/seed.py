@@ -6,6 +6,8 @@ import hashlib
 
 import numpy as np
 
+from nest_ssl.files.rows import split_position
+
 # Part of every seed. Raise it when a change makes the same seed draw a different channel.
 SCHEMA = 1
 
@@ -30,7 +32,7 @@ def key_bucket(key: str, split_seed: int = 0) -> int:
     The hash is that of `python -m nest_ssl.bin.manifest --split-by key --seed SPLIT_SEED`: with whole
     percents for dev and test, keys of one bucket fall to one split.
     """
-    return int.from_bytes(_digest(f"{split_seed}\x1f{key}", 8), "big") * NUM_BUCKETS >> 64
+    return split_position(key, split_seed) * NUM_BUCKETS >> 64
 
 
 def _digest(text: str, size: int) -> bytes:

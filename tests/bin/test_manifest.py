@@ -175,8 +175,8 @@ def test_the_same_command_writes_the_same_bytes(tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
 
 
-def check(path, *options):
-    return verb.main(["--check", str(path), *map(str, options)])
+def check(*words):
+    return verb.main(["--check", *map(str, words)])
 
 
 def test_a_good_manifest_passes_and_leaves_no_file(tmp_path, capsys):
@@ -211,7 +211,7 @@ def test_check_names_every_bad_line(tmp_path, capsys):
         (good | {"audio_filepath": "bad.flac"}, "unreadable audio"),
         (good | {"audio_filepath": "none.wav"}, "unreadable audio.*no samples"),
         (good | {"audio_filepath": "8k.wav"}, "wrong sample rate: .*8000 Hz, not 16000"),
-        (good | {"id": "one"}, "double id: 'one' is also that of line 1"),
+        (good | {"id": "one"}, "double id: 'one' is also that of .*m é.jsonl:1"),
         (good | {"duration": 0, "id": 5}, "bad duration: 0"),
         (good | {"duration": -2.0, "id": 6}, "bad duration: -2.0"),
         (good | {"audio_filepath": "st.wav"}, ""),
@@ -230,6 +230,45 @@ def test_check_names_every_bad_line(tmp_path, capsys):
             )
     printed = capsys.readouterr().out
     assert f"{len(problems)} problems" in printed and "1 rows have several channels" in printed
+
+
+def test_check_finds_an_id_that_two_manifests_share(tmp_path, capsys):
+    write_audio(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
+    good = {"audio_filepath": "a.wav", "duration": 1.0}
+    names = {"train": ["a", "b"], "dev": ["c"], "test": ["d", "b"]}
+    for split, ids in names.items():
+        write_rows(tmp_path / f"{split}.jsonl", [good | {"id": name} for name in ids])
+    train, dev, test = (tmp_path / f"{split}.jsonl" for split in names)
+    assert check(train, dev) == check(train, train) == 0
+    capsys.readouterr()
+    assert check(train, dev, test) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{test}:2: double id: 'b' is also that of {train}:2"
+    assert "checked 5 rows, 0.001 h, 1 problems" in printed
+
+
+def test_without_ids_check_compares_the_audio_itself(tmp_path):
+    row = {"audio_filename": "a.wav", "duration": 1.0}
+    for folder in ("one", "two"):
+        write_audio(tmp_path / folder / "a.wav", np.zeros(16000, np.int16), 16000)
+        write_rows(tmp_path / folder / "m.jsonl", [row])
+    one, two = tmp_path / "one" / "m.jsonl", tmp_path / "two" / "m.jsonl"
+    assert check(one, two) == 0
+    write_rows(two, [row, {"audio_filepath": "../one/a.wav", "duration": 1.0, "offset": 0}])
+    assert check(one, two) == 1
+    found = (tmp_path / "one" / "m.jsonl.problems.txt").read_text().splitlines()
+    assert found == [f"{two}:2: double id: '../one/a.wav@0.0' is also that of {one}:1"]
+
+
+def test_a_reader_that_goes_away_ends_the_verb_quietly(tmp_path, checkout):
+    (tmp_path / "m.jsonl").write_text("{\n" * 50)
+    program = f"{sys.executable} -m nest_ssl.bin.manifest --check m.jsonl"
+    done = subprocess.run(
+        ["bash", "-c", f"{program} | true; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_decode_finds_damage_behind_the_header(tmp_path):

@@ -20,7 +20,7 @@ from nest_ssl.bin import simulate
 from nest_ssl.files.audio import audio_info, read_audio, write_audio
 from nest_ssl.files.manifest import read_rows, write_rows
 from nest_ssl.telephone import records
-from nest_ssl.telephone.corpus import Corpus
+from nest_ssl.telephone.corpus import TelephoneCorpus, run_shard
 from nest_ssl.telephone.records import OutOfSpace, RecordFile, scan_records
 from nest_ssl.telephone.seed import key_bucket
 
@@ -243,6 +243,25 @@ def test_rows_without_id_of_any_rate_and_with_offsets(tmp_path):
     assert all((tmp_path / row["audio_filepath"]).is_file() for row in made)
 
 
+def test_rows_with_nemos_other_names_are_taken(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 16000)
+    write_rows(tmp_path / "in.jsonl", [{"audio_filename": "a.wav", "utt": "u1", "key": 0}])
+    words = ["--manifest", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), "--seed", "1"]
+    assert simulate.main(words) == 0
+    [row] = rows_of(tmp_path / "out.jsonl")
+    assert (row["id"], row["source_id"], row["key"]) == ("u1#telephone0", "u1", "0")
+    assert row["audio_filepath"] == "out/copy0/u1.flac"
+    assert "audio_filename" not in row
+
+
+def test_a_record_of_another_id_is_made_anew(prompts, mix, tmp_path):
+    corpus = TelephoneCorpus(prompts, tmp_path / "out", mix, seed=1)
+    run_shard(corpus, 1, 15)
+    [records] = corpus.records.glob("*.jsonl")
+    records.write_text(records.read_text().replace('"id": "en/agent-loginok",', '"id": "of old",', 1))
+    assert run_shard(corpus, 1, 15).written == 1
+
+
 def test_stereo_with_a_channel_selector_is_taken(tmp_path):
     soundfile.write(tmp_path / "two.wav", np.random.default_rng(0).normal(0, 0.1, (8000, 2)), 16000)
     write_rows(tmp_path / "in.jsonl", [{"audio_filepath": "two.wav", "channel_selector": "average"}])
@@ -252,7 +271,7 @@ def test_stereo_with_a_channel_selector_is_taken(tmp_path):
 
 
 def test_ids_that_are_no_file_names_stay_inside_the_folder_and_apart(mix, prompts, tmp_path):
-    corpus = Corpus(prompts, tmp_path / "out", mix, seed=1)
+    corpus = TelephoneCorpus(prompts, tmp_path / "out", mix, seed=1)
     ids = [
         "../../etc/passwd",
         "a/../b",

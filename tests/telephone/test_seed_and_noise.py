@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from nest_ssl.data.splits import split_of
 from nest_ssl.files.index import ManifestIndex
+from nest_ssl.files.rows import split_of
 from nest_ssl.telephone.noise import NoiseBank, TalkerPool, coloured_noise, prompt_key
 from nest_ssl.telephone.presets import NoiseDraw, Span
 from nest_ssl.telephone.seed import generator, key_bucket
