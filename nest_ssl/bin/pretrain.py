@@ -17,6 +17,7 @@ import difflib
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -73,7 +74,8 @@ def main(argv: list[str]) -> int:
     experiment = ExperimentOptions.from_config(resolved(config.exp_manager, "exp_manager"))
     folder = log_directory(experiment, datetime.datetime.now())
     share_terminal()
-    return launch(pretrain, (OmegaConf.to_yaml(config), str(folder), options, experiment), options)
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return launch(pretrain, (OmegaConf.to_yaml(config), str(folder), options, experiment, command), options)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -124,7 +126,7 @@ def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
 def pretrain(ranks: Ranks, argument: Any) -> int:
     """Train on one rank; gives the exit status."""
     start_logging(logging.INFO if ranks.is_main else logging.WARNING)
-    config_yaml, folder_name, options, experiment = argument
+    config_yaml, folder_name, options, experiment, command = argument
     config = OmegaConf.create(config_yaml)
     OmegaConf.set_struct(config, True)
     folder = Path(folder_name)
@@ -167,6 +169,8 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
         checkpoints.prepare()
     ranks.wait()
     resumed = resume(trainer, experiment)
+    if ranks.is_main:
+        write_environment(folder, ranks, ROOT, command)
     run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
     try:
         trainer.fit(run_log)
@@ -251,9 +255,8 @@ def start_log(
     experiment: ExperimentOptions,
     resumed: Path | None,
 ) -> RunLog:
-    """Open the run's logs and write down configuration, environment and data."""
+    """Open the run's logs and write down configuration and data."""
     changes = write_configuration(folder, config_yaml)
-    write_environment(folder, ranks, ROOT)
     run_log = RunLog(folder, trainer.progress.step, experiment.create_tensorboard_logger)
     if resumed:
         progress = trainer.progress

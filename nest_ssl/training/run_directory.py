@@ -11,7 +11,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +19,12 @@ from typing import Any
 import torch
 import yaml
 
+import nest_ssl
 from nest_ssl.files.atomic import replaced
 from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.options import ExperimentOptions
 
-PACKAGES = ("nest_ssl", "torch", "numpy", "soundfile", "soxr", "safetensors", "omegaconf", "tensorboard")
+PACKAGES = ("torch", "numpy", "soundfile", "soxr", "safetensors", "omegaconf", "tensorboard")
 
 
 def log_directory(options: ExperimentOptions, started: datetime.datetime) -> Path:
@@ -94,14 +94,15 @@ def write_configuration(folder: Path, config_yaml: str) -> list[str]:
     return changes
 
 
-def write_environment(folder: Path, ranks: Ranks, root: Path) -> None:
-    """Write env.json: versions, code state, machine, command."""
+def write_environment(folder: Path, ranks: Ranks, root: Path, command: list[str]) -> None:
+    """Write env.json: versions, code state, machine, `command`."""
     facts: dict[str, Any] = {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": [sys.executable, *sys.orig_argv[1:]],
+        "command": command,
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
+        "nest_ssl": nest_ssl.__version__,
         "packages": {name: _version(name) for name in PACKAGES},
         "git_commit": _git(root, "rev-parse", "HEAD"),
         "git_changes": bool(_git(root, "status", "--porcelain")),

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+import nest_ssl
 from nest_ssl.bin import pretrain
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 from tests.resume.runs import CHECKOUT, TINY, make_corpus
@@ -55,6 +56,7 @@ def test_a_run_directory_holds_what_the_documentation_says(corpus, tmp_path):
     assert config["trainer"]["seed"] == 0
     environment = json.loads((run / "env.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
+    assert environment["nest_ssl"] == nest_ssl.__version__
     assert list((run / "tensorboard").glob("events.*"))
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert names[-1] == "SSL-NEST-FastConformer.nemo"
