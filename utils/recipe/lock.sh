@@ -20,7 +20,8 @@ _lock_stages() {
 
 _lock() {
   local _fd _status _waited=0
-  mkdir -p -- "$1/.done" "$1/log" || _die "cannot make folders in $1"
+  mkdir -p -- "$1/.done" "$1/log" ||
+    _die "cannot make folders in $1; choose another place with --exp-dir or --data-dir"
   while :; do
     { exec {_fd}<>"$1/.lock"; } 2>/dev/null || _die "cannot write in $1: is it read-only, or someone else's?"
     _status=0
