@@ -68,6 +68,7 @@ def progress_bar(total: float | None, unit: str, description: str = "", initial:
     are the stage's log there); otherwise standard error, if that is a terminal.
     """
     stream, silent = _terminal()
+    stream = stream if silent else _AtTheMargin(stream)
     options: dict[str, Any] = {"file": stream, "disable": silent, "dynamic_ncols": True, "leave": False}
     return tqdm(total=total, unit=unit, desc=description, initial=initial, smoothing=0.05, **options)
 
@@ -80,6 +81,19 @@ def _reader_is_gone() -> bool:
     except (OSError, ValueError):
         return False
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+class _AtTheMargin:
+    """A terminal on which a drawn bar leaves the cursor at the margin, where the next log line starts."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        self._stream.write("\r\033[K" + text.strip("\r") + "\r")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _terminal() -> tuple[Any, bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from typing import Any
 
 import torch
@@ -36,7 +35,6 @@ def data_parallel(model: TrainableModel, ranks: Ranks) -> torch.nn.Module:
     # Otherwise DDP orders its buckets anew after the first step, by the gradients' arrival; from three ranks
     # on a resumed run would then add in another order than one that never stopped.
     options: dict[str, Any] = {keep_buffers: False, "find_unused_parameters": True}
-    warnings.filterwarnings("ignore", message=r"find_unused_parameters=True was specified")
     return ddp(module, device_ids=device_ids, **options)
 
 

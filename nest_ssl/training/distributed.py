@@ -86,6 +86,8 @@ def launch(work: Callable[[Ranks, Any], int], argument: Any, options: TrainerOpt
         return _run_rank(work, argument, options, 0, 0, 1, None)
     with tempfile.TemporaryDirectory(prefix="nest-ranks-") as folder:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+        # C++ advises against find_unused_parameters, which data_parallel needs, on standard error.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         # A file as meeting point: no port to be taken by somebody else.
         context = multiprocessing.start_processes(
             _spawned,
