@@ -89,14 +89,15 @@ def ssl_data_from_config(
     batch_duration: seconds of padded audio in a batch (Lhotse's name); batch_size is then the most utterances
         it may hold, and may be null.
     use_bucketing: true (Lhotse's name, there false) batches utterances of like length; false gives NeMo's
-    order. duration_jitter: 0..1, how far from its duration an utterance may be sorted, other in every
-    epoch. max_corrupt: 0 stops at the first utterance that cannot be read; N leaves out up to N of them,
-    named in the
-        log; counted by each rank from the start of the process.
+        order.
+    duration_jitter: 0..1, how far from its duration an utterance may be sorted, other in every epoch.
+    max_corrupt: 0 stops at the first utterance that cannot be read; N leaves out up to N of them, named in
+        the log; counted by each rank from the start of the process.
     prefetch_factor: batches under way per worker.
 
-    batch_augmentor: the object that the section's batch_augmentor describes, built by the caller. training:
-    ranks get equally many batches; None means unless the section's name begins with validation or test.
+    batch_augmentor: the object that the section's batch_augmentor describes, built by the caller.
+    training: ranks get equally many batches; None means unless the section's name begins with validation or
+        test.
     Raises ValueError for unknown keys, bad values and features that are not there.
     """
     values = resolved(section, name) if isinstance(section, DictConfig) else dict(section)

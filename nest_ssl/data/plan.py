@@ -54,9 +54,9 @@ class BatchPlan:
     longer utterance than `batch_duration` is a batch of its own.
 
     shuffle: order differs by epoch; otherwise it is always longest first, or the manifest's without
-    bucketing. use_bucketing: False puts any lengths together (plain random or manifest order, as NeMo's
-    loader). training: ranks get equally many batches.  What does not fill a batch on every rank is left out
-    with
+        bucketing.
+    use_bucketing: False puts any lengths together (plain random or manifest order, as NeMo's loader).
+    training: ranks get equally many batches.  What does not fill a batch on every rank is left out with
         `drop_last` (other utterances in every epoch if shuffled), otherwise some batches are given twice.
         False, for validation: no batch is repeated and ranks may differ by one; `drop_last` leaves out only
         an incomplete last batch.

@@ -45,12 +45,12 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
 
     manifest_filepath, noise_manifest: path, comma-separated paths or a list; without noise, noise is zeros.
     min_duration, max_duration: seconds; rows outside are dropped (see `corpus.dropped`), rows without a
-    duration
-        never.
+        duration never.
     min_audio_len_secs: shorter audio is repeated (pad_mode "repeat") or padded with zeros ("zero") to this
-    length. trim_silence: cut quiet ends (60 dB under the loudest frame). channel_selector: channel of files
-    with several: a number, a list of numbers or "average". max_corrupt: 0, an utterance that cannot be read
-    raises; otherwise a batch becomes smaller and names the
+        length.
+    trim_silence: cut quiet ends (60 dB under the loudest frame).
+    channel_selector: channel of files with several: a number, a list of numbers or "average".
+    max_corrupt: 0, an utterance that cannot be read raises; otherwise a batch becomes smaller and names the
         utterance in `skipped`, for the loader to count.
     seed: every draw for an utterance comes from the stream (seed, epoch, utterance id).
     name: key of the configuration section, for messages.
