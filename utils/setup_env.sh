@@ -238,10 +238,20 @@ keep_or_clear() {
 }
 
 pip_install() {
-  # Byte code is made at first import: compiling everything would take as long as installing it.
+  # pip compiles on one core, and everything; see compile_packages.
   # exec, so that interrupted() stops pip itself.
   exec "$venv/bin/python3" -m pip install --no-input --disable-pip-version-check --progress-bar off \
     --no-compile "$@"
+}
+
+# Makes the byte code of what every verb imports. Otherwise each process that may not write it (another
+# user's, one with PYTHONDONTWRITEBYTECODE) would spend seconds on compiling torch anew.
+compile_packages() { # compile_packages SITE
+  local name folders=()
+  for name in torch numpy scipy soxr av omegaconf antlr4 yaml safetensors tensorboard google tqdm; do
+    [[ ! -d $1/$name ]] || folders+=("$1/$name")
+  done
+  ((${#folders[@]} == 0)) || "$venv/bin/python3" -m compileall -q -j 0 "${folders[@]}" || true # 3.13-only files
 }
 
 # Imports the core, and writes a line about torch for people.
@@ -330,6 +340,7 @@ build() {
   site=$("$venv/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   printf '%s\n' "$root" >"$site/nest_ssl.pth"
 
+  build_step "byte code" compile_packages "$site"
   build_step "first import" check_imports
   if grep -qx torchaudio "$venv/requirements.txt"; then build_step "torchaudio" repair_torchaudio; fi
   set_state "finished"$'\n'"$(facts "$venv/bin/python3")"
