@@ -195,7 +195,7 @@ def _join(processes: Sequence[BaseProcess]) -> int:
             if process.is_alive() and process.pid:
                 os.kill(process.pid, signal.SIGKILL if again else signal.SIGTERM)
 
-    previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, pass_on) for number in heard_signals()}
     try:
         while alive := [process for process in processes if process.is_alive()]:
             connection.wait([process.sentinel for process in alive])
@@ -227,6 +227,11 @@ STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
 STOPPED = 128 + signal.SIGTERM
+
+
+def heard_signals() -> list[int]:
+    """The stop signals, less those that this process was started to ignore (nohup, a rank and Ctrl-C)."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _die_with(parent: int) -> None:

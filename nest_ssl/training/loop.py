@@ -19,7 +19,7 @@ import torch
 from nest_ssl.training import checkpoint as checkpoint_files
 from nest_ssl.training.checkpoint import Checkpoints, Progress
 from nest_ssl.training.data_parallel import data_parallel, running_statistics
-from nest_ssl.training.distributed import STOP_SIGNALS, Ranks
+from nest_ssl.training.distributed import Ranks, heard_signals
 from nest_ssl.training.log import RunLog, clock, memory_gb
 from nest_ssl.training.options import TrainerOptions
 from nest_ssl.training.protocol import Batch, TrainableModel, TrainingData
@@ -121,9 +121,7 @@ class Trainer:
         if self.finished and self.progress.validated_at == self.progress.micro_batches:
             self._message(f"already at step {self.progress.step}: nothing to do")
             return self.progress
-        # What the process was started to ignore (nohup, a rank of ours and Ctrl-C) stays ignored.
-        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        previous = {number: signal.signal(number, self._on_signal) for number in heard}
+        previous = {number: signal.signal(number, self._on_signal) for number in heard_signals()}
         bar = self._bar()
         try:
             if self.progress.step == 0 and self.options.num_sanity_val_steps:
