@@ -1,10 +1,16 @@
 """What every test shares."""
 
 import os
+import signal
 from pathlib import Path
 
 # Before torch is imported by any test: two test processes with a thread per core each would fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A test run started in the background of a script ignores Ctrl-C, and all that the tests start would
+# inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 
