@@ -135,13 +135,20 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], name: str) -
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in arguments:
             if key not in parameters:
-                close = difflib.get_close_matches(key, parameters, n=1)
-                hint = f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(parameters)}"
-                raise ValueError(f"{name}.{key}: {_name(target)} has no such option{hint}")
+                raise ValueError(
+                    f"{name}.{key}: {_name(target)} has no such option; {suggestion(key, parameters)}"
+                )
     for key, parameter in parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if needed and key not in arguments:
             raise ValueError(f"{name}.{key}: {_name(target)} needs this key")
+
+
+def suggestion(key: str, known: Iterable[str]) -> str:
+    """Give the end of a message about an unknown key: the known one that is nearest, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
 
 
 def _name(target: Callable) -> str:

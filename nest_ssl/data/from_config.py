@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from nest_ssl.config import resolved
+from nest_ssl.config import resolved, suggestion
 from nest_ssl.data.loader import SSLDataLoader
 from nest_ssl.data.noise_batch import BatchAugmentor
 from nest_ssl.data.plan import DURATION_JITTER, BatchPlan
@@ -148,9 +147,7 @@ def _check_keys(values: Mapping[str, Any], name: str) -> None:
     known = [*HONOURED, *ONLY_OFF, *WITHOUT_EFFECT]
     for key, value in values.items():
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-            raise ValueError(f"{name}.{key} is no option of the data; {hint}")
+            raise ValueError(f"{name}.{key} is no option of the data; {suggestion(str(key), known)}")
         if key in ONLY_OFF and value not in ONLY_OFF[key]:
             off = "null" if ONLY_OFF[key][0] is None else str(ONLY_OFF[key][0]).lower()
             raise ValueError(f"{name}.{key}={value!r} is not supported; set it to {off}")

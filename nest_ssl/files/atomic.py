@@ -21,12 +21,12 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        sync_file(temporary)
+        sync(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -44,8 +44,8 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                sync_file(file)
-        sync_directory(temporary)
+                sync(file)
+        sync(temporary)
         if path.exists():
             aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
             path.replace(aside)
@@ -56,7 +56,7 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 def remove_directory(path: str | os.PathLike) -> None:
@@ -85,17 +85,8 @@ def mend(folder: str | os.PathLike) -> None:
             leftover.unlink()
 
 
-def sync_file(path: Path) -> None:
-    """Flush the content of a closed file to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(path: Path) -> None:
-    """Flush a directory's entries, so that a rename survives a power cut."""
+def sync(path: Path) -> None:
+    """Flush a closed file's content, or a directory's entries (a rename), so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

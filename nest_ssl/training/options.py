@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from nest_ssl.config import suggestion
 
 # What we add to NeMo's 18 trainer keys, with the values a YAML without them gets.
 TRAINER_ADDITIONS: dict[str, Any] = {
@@ -177,8 +178,7 @@ def _typed(section: Mapping[str, Any], options: type, name: str) -> dict[str, An
     values: dict[str, Any] = {}
     for key, value in section.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+            hint = suggestion(key, known)
             raise ValueError(f"{name}.{key} is not supported; {hint} (~{name}.{key} removes it)")
         if value is None:
             continue
