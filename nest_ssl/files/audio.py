@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -19,6 +21,7 @@ from nest_ssl.files.atomic import replaced
 EXACT_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU")
 
 Channel = int | Sequence[int] | str | None
+Audio = str | os.PathLike | BinaryIO  # a stream's str() names it in messages
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,14 @@ class AudioInfo:
         return self.num_frames / self.sample_rate
 
 
-def audio_info(path: str | os.PathLike) -> AudioInfo:
+def audio_info(path: Audio) -> AudioInfo:
     """Read the header of an audio file; ValueError or FileNotFoundError name the file."""
     with _opened(path) as file:
         return AudioInfo(file.samplerate, file.frames, file.channels)
 
 
 def read_audio(
-    path: str | os.PathLike,
+    path: Audio,
     sample_rate: int | None = None,
     offset_s: float = 0.0,
     duration_s: float | None = None,
@@ -123,16 +126,20 @@ def write_audio(path: str | os.PathLike, samples: np.ndarray, sample_rate: int) 
         soundfile.write(temporary, samples, sample_rate, subtype="PCM_16", format=container)
 
 
-def _opened(path: str | os.PathLike) -> soundfile.SoundFile:
-    if not Path(path).is_file():
+def _opened(path: Audio) -> soundfile.SoundFile:
+    if isinstance(path, io.IOBase):
+        source: Any = path
+    elif Path(path).is_file():
+        source = os.fspath(path)
+    else:
         raise FileNotFoundError(f"audio file {path} does not exist")
     try:
-        return soundfile.SoundFile(os.fspath(path))
+        return soundfile.SoundFile(source)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise ValueError(f"{path}: not readable as audio: {_reason(error)}") from error
 
 
-def _select(samples: np.ndarray, channel: Channel, path: str | os.PathLike) -> np.ndarray:
+def _select(samples: np.ndarray, channel: Channel, path: Audio) -> np.ndarray:
     """Give (T,) from (T, channels)."""
     channels = samples.shape[1]
     if channel is None:
