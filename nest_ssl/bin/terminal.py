@@ -57,7 +57,7 @@ def share_terminal() -> None:
     try:
         descriptor = int(named) if named.isdigit() else sys.stderr.fileno()
         os.environ["NEST_PROGRESS_TTY"] = os.ttyname(descriptor)
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # Windows has no names for terminals
         os.environ.pop("NEST_PROGRESS_TTY", None)
 
 
@@ -75,6 +75,8 @@ def progress_bar(total: float | None, unit: str, description: str = "", initial:
 
 def _reader_is_gone() -> bool:
     """True if standard output is a pipe that nobody reads: a broken pipe elsewhere is an error."""
+    if not hasattr(select, "poll"):  # Windows: standard output is the likely one
+        return True
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
@@ -106,7 +108,7 @@ def _terminal() -> tuple[Any, bool]:
     named = os.environ.get("NEST_PROGRESS_FD", "")
     if named.isdigit():
         try:
-            return os.fdopen(os.dup(int(named)), "w", buffering=1), False
+            return os.fdopen(os.dup(int(named)), "w", encoding="utf-8", buffering=1), False
         except OSError:
             return sys.stderr, True
     return sys.stderr, not sys.stderr.isatty()

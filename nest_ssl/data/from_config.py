@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ HONOURED: dict[str, Any] = {
     "use_bucketing": True,
     "duration_jitter": DURATION_JITTER,
     "prefetch_factor": 2,
+    "multiprocessing_context": None,
     "max_corrupt": 0,
 }
 # Features that are not there: accepted only with the values that leave them off.
@@ -93,6 +95,8 @@ def ssl_data_from_config(
     max_corrupt: 0 stops at the first utterance that cannot be read; N leaves out up to N of them, named in
         the log; counted by each rank from the start of the process.
     prefetch_factor: batches under way per worker.
+    multiprocessing_context: fork, spawn or forkserver, how workers start; null is fork on Linux, and no
+        workers elsewhere whatever num_workers says.
 
     batch_augmentor: the object that the section's batch_augmentor describes, built by the caller.
     training: ranks get equally many batches; None means unless the section's name begins with validation or
@@ -140,6 +144,7 @@ def ssl_data_from_config(
         pin_memory=options["pin_memory"],
         batch_augmentor=batch_augmentor,
         prefetch_factor=options["prefetch_factor"],
+        start_method=options["multiprocessing_context"],
     )
 
 
@@ -172,6 +177,9 @@ def _check_values(options: dict[str, Any], name: str) -> None:
         elif key in ("batch_duration", "min_duration", "max_duration", "duration_jitter"):
             good = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
             wanted = "a number"
+        elif key == "multiprocessing_context":
+            good = value in (methods := multiprocessing.get_all_start_methods())
+            wanted = f"null or one of {', '.join(methods)}"
         else:
             continue
         if not good:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from nest_ssl.data.noise_batch import AudioNoiseBatch, BatchAugmentor
 from nest_ssl.data.plan import BatchPlan, EpochPlan
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey
+from nest_ssl.files.system import starts_processes_by_fork
 
 SHARED_MEMORY = "/dev/shm"
 
@@ -30,6 +31,8 @@ class SSLDataLoader:
 
     num_workers: 0 reads in this process; otherwise that many processes stay from the first use to `close()`,
         and each has up to `prefetch_factor` batches under way.
+    start_method: how they start (fork, spawn, forkserver).  None is fork on Linux; elsewhere, where each
+        would load everything anew, it is no workers at all.
     pin_memory: batches come in page-locked memory, where there is a GPU.
     batch_augmentor: called in the worker as augmentor(batch, rng).
     `corrupt`: utterance id -> reason, of utterances left out under the dataset's max_corrupt.
@@ -43,10 +46,20 @@ class SSLDataLoader:
         pin_memory: bool = False,
         batch_augmentor: BatchAugmentor | None = None,
         prefetch_factor: int = 2,
+        start_method: str | None = None,
     ) -> None:
         self.dataset = dataset
         self.plan = plan
+        if num_workers and start_method is None and not starts_processes_by_fork():
+            log.info(
+                "%s.num_workers: 0 in place of %d here; +%s.multiprocessing_context=spawn keeps them",
+                dataset.name,
+                num_workers,
+                dataset.name,
+            )
+            num_workers = 0
         self.num_workers = num_workers
+        self.start_method = start_method
         self.prefetch_factor = prefetch_factor
         self.corrupt: dict[str, str] = {}
         self._pin_memory = pin_memory and torch.cuda.is_available()
@@ -170,6 +183,7 @@ class SSLDataLoader:
                 prefetch_factor=self.prefetch_factor,
                 persistent_workers=True,
                 worker_init_fn=_leave_signals_to_the_main_process,
+                multiprocessing_context=self.start_method,
                 generator=torch.Generator(),  # its own, so that the trainer's random state is left alone
             )
         self._keys.current = keys

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from nest_ssl.files.system import flush_to_disk
+
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[Path]:
@@ -21,12 +23,12 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        sync(temporary)
+        flush_to_disk(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    flush_to_disk(path.parent)
 
 
 @contextlib.contextmanager
@@ -44,8 +46,8 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                sync(file)
-        sync(temporary)
+                flush_to_disk(file)
+        flush_to_disk(temporary)
         if path.exists():
             aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
             path.replace(aside)
@@ -56,7 +58,7 @@ def replaced_directory(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync(path.parent)
+    flush_to_disk(path.parent)
 
 
 def remove_directory(path: str | os.PathLike) -> None:
@@ -83,15 +85,6 @@ def mend(folder: str | os.PathLike) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
-
-
-def sync(path: Path) -> None:
-    """Flush a closed file's content, or a directory's entries (a rename), so that it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:

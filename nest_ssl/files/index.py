@@ -8,7 +8,6 @@ after it, int64. It is only a cache: one that is missing, damaged or older than 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -29,6 +28,7 @@ import numpy as np
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import BYTE_ORDER_MARK, check_is_file, parse_row
 from nest_ssl.files.rows import audio_field
+from nest_ssl.files.system import open_for_reading, read_at, unlock, wait_for_lock
 
 VERSION = 1
 HEADER_BYTES = 4096
@@ -82,7 +82,7 @@ class ManifestIndex:
         """
         path = Path(path)
         check_is_file(path)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_for_reading(path)
         try:
             stamp = _stamp(descriptor)
             table = _load(index_path(path), stamp)
@@ -109,7 +109,7 @@ class ManifestIndex:
         if not 0 <= i < self.num_rows:
             raise IndexError(f"{self.path} has {self.num_rows} rows, there is no row {i}")
         start, end = int(self.offsets[i]), int(self.offsets[i + 1])
-        content = os.pread(self._descriptor, end - start, start)
+        content = read_at(self._descriptor, end - start, start)
         try:
             return parse_row(content, self.path, self.line(i))
         except ValueError as error:
@@ -148,7 +148,7 @@ class ManifestIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         path, table = state["path"], state["table"]
         check_is_file(path)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_for_reading(path)
         stamp = _stamp(descriptor)
         if stamp == state["stamp"] and table is None:
             table = _load(index_path(path), stamp)
@@ -167,23 +167,20 @@ def index_path(manifest: Path) -> Path:
 def _stamp(descriptor: int) -> dict[str, Any]:
     """What tells one state of a manifest from another, at a cost that does not grow with it."""
     status = os.fstat(descriptor)
-    head = os.pread(descriptor, DIGEST_BYTES, 0)
-    tail = os.pread(descriptor, DIGEST_BYTES, max(0, status.st_size - DIGEST_BYTES))
+    head = read_at(descriptor, DIGEST_BYTES, 0)
+    tail = read_at(descriptor, DIGEST_BYTES, max(0, status.st_size - DIGEST_BYTES))
     digest = hashlib.blake2b(head + tail, digest_size=16).hexdigest()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest}
 
 
 @contextlib.contextmanager
 def _locked(descriptor: int) -> Iterator[None]:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # some network file systems lock no read-only file: then each process builds its own
-        yield
-        return
+    locked = wait_for_lock(descriptor)  # where that cannot be had, each process builds its own index
     try:
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if locked:
+            unlock(descriptor)
 
 
 def _build(path: Path, descriptor: int) -> _Table:

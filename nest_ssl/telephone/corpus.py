@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from nest_ssl.files.atomic import replaced
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.manifest import check_is_file, write_rows
 from nest_ssl.files.rows import audio_path, row_identity, text_digest
+from nest_ssl.files.system import flush_all_to_disk
 from nest_ssl.telephone.chain import apply_channel, draw_channel
 from nest_ssl.telephone.codecs import CODECS
 from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key, read_utterance
@@ -232,7 +232,8 @@ def merge(corpus: TelephoneCorpus, max_error_rate: float) -> tuple[int, int]:
             f"{errors_path} names them with reasons. Mend or remove them and run again, or allow more with "
             f"--max-error-rate"
         )
-    os.sync()  # the audio was written without waiting for the disk; the manifest promises that it is there
+    # The audio was written without waiting for the disk; the manifest promises that it is there.
+    flush_all_to_disk()
     rows = write_rows(manifest, (record["manifest"] for record in read_records(files, where[is_done])))
     return rows, errors
 

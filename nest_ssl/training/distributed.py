@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -85,13 +86,15 @@ def launch(work: Callable[[Ranks, Any], int], argument: Any, options: TrainerOpt
     if count == 1:
         return _run_rank(work, argument, options, 0, 0, 1, None)
     with tempfile.TemporaryDirectory(prefix="nest-ranks-") as folder:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+        loopback = _loopback()
+        if loopback:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         # C++ advises against find_unused_parameters, which data_parallel needs, on standard error.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         # A file as meeting point: no port to be taken by somebody else.
         context = multiprocessing.start_processes(
             _spawned,
-            (work, argument, options, count, f"file://{folder}/meet", os.getpid()),
+            (work, argument, options, count, _file_address(Path(folder) / "meet"), os.getpid()),
             count,
             join=False,
             start_method="spawn",
@@ -138,7 +141,7 @@ def _run_rank(
     ranks = Ranks(rank, local_rank, world_size, device)
     if world_size == 1:
         return work(ranks, argument)
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
     dist.init_process_group(
         backend, init_method=init_method, rank=rank, world_size=world_size, timeout=PATIENCE
     )
@@ -192,8 +195,8 @@ def _join(processes: Sequence[BaseProcess]) -> int:
         signals.append(number)
         again = number == signal.SIGINT and signals.count(number) > 1
         for process in processes:
-            if process.is_alive() and process.pid:
-                os.kill(process.pid, signal.SIGKILL if again else signal.SIGTERM)
+            if process.is_alive():
+                process.kill() if again else process.terminate()
 
     previous = {number: signal.signal(number, pass_on) for number in heard_signals()}
     try:
@@ -236,7 +239,7 @@ def heard_signals() -> list[int]:
 
 def _die_with(parent: int) -> None:
     """Have the kernel kill this rank when the process that started it dies, however it dies (Linux)."""
-    if os.uname().sysname == "Linux":
+    if sys.platform.startswith("linux"):
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked
@@ -248,7 +251,8 @@ def _num_devices(options: TrainerOptions) -> int:
     if isinstance(devices, list):
         return len(devices)
     if str(devices) in ("-1", "auto"):
-        return max(1, torch.cuda.device_count()) if _use_cuda(options) else 1
+        # Windows has no nccl: several GPUs must be asked for by number there.
+        return max(1, torch.cuda.device_count()) if _use_cuda(options) and dist.is_nccl_available() else 1
     if str(devices).isdigit() and int(devices) > 0:
         return int(devices)
     raise ValueError(f"trainer.devices: {devices!r} is not -1, a number of devices or a list of GPU numbers")
@@ -284,5 +288,12 @@ def _first_host(nodelist: str) -> str:
     return hosts.stdout.split()[0]
 
 
-def _loopback() -> str:
-    return "lo" if Path("/sys/class/net/lo").is_dir() else "lo0"
+def _loopback() -> str | None:
+    """Name of the interface to this machine itself; None where gloo finds it without (Windows)."""
+    names = {name for _, name in socket.if_nameindex()}
+    return next((name for name in ("lo", "lo0") if name in names), None)
+
+
+def _file_address(path: Path) -> str:
+    """A file's path as a meeting point, file:///C:/... on Windows."""
+    return "file:///" + path.as_posix().lstrip("/")

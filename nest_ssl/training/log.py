@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.system import resident_bytes
 
 # How the figures are printed in train.log; metrics.jsonl has them in full.
 FORMATS = {
@@ -140,8 +139,4 @@ def memory_gb(device: torch.device) -> float:
     """Peak memory of the device's allocator, or resident memory of this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
+    return resident_bytes() / 1e9

@@ -4,7 +4,6 @@ machine."""
 from __future__ import annotations
 
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -21,6 +20,7 @@ import yaml
 
 import nest_ssl
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.system import lock_or_fail
 from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.options import ExperimentOptions
 
@@ -53,7 +53,7 @@ class RunLock:
                 "with exp_manager.explicit_log_dir=... (recipes: --tag or --exp-dir)"
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_or_fail(self._file)
         except OSError as error:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
@@ -67,7 +67,8 @@ class RunLock:
             if (opened := file()) is not None:
                 opened.close()
 
-        os.register_at_fork(after_in_child=close_in_child)
+        if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+            os.register_at_fork(after_in_child=close_in_child)
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
@@ -81,9 +82,8 @@ def write_configuration(folder: Path, config_yaml: str) -> list[str]:
     path = folder / "config.yaml"
     changes: list[str] = []
     if path.is_file():
-        before, now = (
-            dict(_leaves(yaml.safe_load(text) or {})) for text in (path.read_text("utf-8"), config_yaml)
-        )
+        former = path.read_text(encoding="utf-8")
+        before, now = (dict(_leaves(yaml.safe_load(text) or {})) for text in (former, config_yaml))
         changes = [
             f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}"
             for key in sorted(before.keys() | now.keys())

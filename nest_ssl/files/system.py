@@ -1,0 +1,120 @@
+"""Calls that Linux, macOS and Windows have under other names, or not at all: each is here once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import IO, Any
+
+FAR_BEYOND_THE_TEXT = 1 << 30  # Windows locks bytes and then lets nobody read them: one that is not there
+
+
+def open_for_reading(path: str | os.PathLike) -> int:
+    """A descriptor of a file's bytes, which processes started later do not inherit."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Read up to `size` bytes from `offset` on.
+
+    By position where the system can, so that threads and forked processes may share the descriptor.
+    """
+    pread = getattr(os, "pread", None)
+    if pread is not None:
+        return pread(descriptor, size, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)  # Windows: nothing forks there, and readers are single threads
+    return os.read(descriptor, size)
+
+
+def wait_for_lock(descriptor: int) -> bool:
+    """Lock an open file against other processes that ask, once it is free; False where that is not to be had.
+
+    `unlock`, or the end of the process, releases it.
+    """
+    fcntl = _module("fcntl")
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # some network file systems lock no read-only file
+        return False
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Undo `wait_for_lock`."""
+    fcntl = _module("fcntl")
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def lock_or_fail(file: IO[Any]) -> None:
+    """Lock an open file until it is closed, however that comes; OSError if another process has it."""
+    fcntl = _module("fcntl")
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    msvcrt: Any = importlib.import_module("msvcrt")
+    position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    os.lseek(file.fileno(), FAR_BEYOND_THE_TEXT, os.SEEK_SET)
+    try:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    finally:
+        os.lseek(file.fileno(), position, os.SEEK_SET)
+
+
+def flush_to_disk(path: str | os.PathLike) -> None:
+    """Flush a closed file's content, or a folder's entries (a rename), so that it survives a power cut.
+
+    Windows flushes only what is open for writing, and no folders: it writes renames through by itself.
+    """
+    if sys.platform == "win32":
+        if os.path.isdir(path):  # noqa: PTH112  one call, also for paths that are strings
+            return
+        flags = os.O_RDWR | os.O_BINARY
+    else:
+        flags = os.O_RDONLY
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_all_to_disk() -> None:
+    """Have the system write everything that it holds back; nothing where it has no such call (Windows)."""
+    sync = getattr(os, "sync", None)
+    if sync is not None:
+        sync()
+
+
+def resident_bytes(peak: bool = False) -> float:
+    """Memory that this process holds, or has held at most; NaN where the system does not say (Windows).
+
+    On macOS the peak stands for both.
+    """
+    if not peak:
+        try:
+            with open("/proc/self/statm", encoding="ascii") as file:
+                return float(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, AttributeError):
+            pass
+    resource = _module("resource")
+    if resource is None:
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def starts_processes_by_fork() -> bool:
+    """True on Linux: a child shares what its parent has loaded.  Elsewhere each starts anew (spawn)."""
+    return sys.platform.startswith("linux")
+
+
+def _module(name: str) -> Any:
+    """A module that only some systems have, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
