@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -21,7 +21,7 @@ from nest_ssl.files.atomic import replaced
 EXACT_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU")
 
 Channel = int | Sequence[int] | str | None
-Audio = str | os.PathLike | BinaryIO  # a stream's str() names it in messages
+Audio = str | os.PathLike | io.IOBase  # a stream's str() names it in messages
 
 
 @dataclass(frozen=True)
