@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from nest_ssl.files.atomic import replaced
 CONFIG = "model_config.yaml"
 WEIGHTS = "model_weights.ckpt"
 MAX_CONFIG_BYTES = 1 << 24
+MAX_ARTIFACT_BYTES = 1 << 28
 MAX_PACKED_BYTES = 1 << 33  # weights of a gzipped archive are unpacked in memory
 NEMO_VERSION = "2.6.0"  # written for NeMo's reader: the release whose layout and keys this is
 
@@ -56,13 +57,37 @@ def read_nemo(path: str | os.PathLike, map_location: Any = "cpu") -> tuple[dict[
     return config, state
 
 
+def read_artifacts(path: str | os.PathLike, names: Iterable[str]) -> dict[str, bytes]:
+    """Give other members of a .nemo file by name (those that the configuration calls `nemo:NAME`).
+
+    Raises ValueError naming the file for a member that is missing or larger than MAX_ARTIFACT_BYTES.
+    """
+    path = Path(path)
+    found = {}
+    try:
+        with tarfile.open(path) as archive:
+            members = _checked_members(archive, path)
+            for name in names:
+                if name not in members or not members[name].isfile():
+                    raise ValueError(f"{path} has no member {name!r} (members: {', '.join(members)})")
+                _check_size(members[name], MAX_ARTIFACT_BYTES, path, "no tokenizer is that long")
+                found[name] = _opened(archive, members[name]).read()
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a complete .nemo archive: {error}") from error
+    return found
+
+
 def write_nemo(
-    path: str | os.PathLike, config: Mapping[str, Any], state: Mapping[str, Tensor], target: str
+    path: str | os.PathLike,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    target: str,
+    artifacts: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a .nemo file, complete or not at all.
 
     `config` is the resolved `model:` section; `target`, the class it is built with, is added to it, and
-    `nemo_version` where it has none.
+    `nemo_version` where it has none.  `artifacts` are further members by name, such as a tokenizer's files.
     """
     path = Path(path)
     whole = {**config, "target": target}
@@ -82,6 +107,8 @@ def write_nemo(
         archive.addfile(root)
         archive.addfile(_file_info(CONFIG, len(text)), io.BytesIO(text))
         archive.addfile(_file_info(WEIGHTS, size), weights)
+        for name, content in (artifacts or {}).items():
+            archive.addfile(_file_info(name, len(content)), io.BytesIO(content))
 
 
 def _file_info(name: str, size: int) -> tarfile.TarInfo:

@@ -184,6 +184,8 @@ class Trainer:
     def _step(self, group: list[Batch], window: Window) -> None:
         """One optimiser step over the micro-batches of `group`; skipped if loss or gradient is not finite."""
         self._module.train()
+        if before_step := getattr(self.model, "before_step", None):
+            before_step(self.progress.step)
         statistics = [buffer.clone() for buffer in self._statistics]
         for parameter_group, schedule in zip(self.optimizer.param_groups, self.schedules, strict=True):
             parameter_group["lr"] = schedule(self.progress.step)

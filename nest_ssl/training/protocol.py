@@ -24,6 +24,7 @@ class TrainableModel(Protocol):
     Losses are given as (loss_sum, weight, stats): `loss_sum` is a scalar with graph, the sum over what is
     counted (frames, tokens); `weight` a scalar, how many were counted (0 is possible, then loss_sum is 0
     and still has a graph); `stats` are sums without graph that may be added over micro-batches and ranks.
+    A model may have `before_step(step)`: called in train mode before optimiser step `step`, counted from 0.
     """
 
     def training_loss(self, batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]: ...
