@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nest_ssl.files.tensors import separate
+
 log = logging.getLogger(__name__)
 
 SHOWN = 5  # keys named in a message before the rest is only counted
@@ -16,14 +18,35 @@ SHOWN = 5  # keys named in a message before the rest is only counted
 
 @dataclass(frozen=True)
 class LoadAccount:
-    """What became of the keys: loaded from the source, kept as they were (missing there), left unread."""
+    """What became of the keys: loaded from the source, kept as they were (missing there), left unread.
+
+    `excluded` are the source's keys that were not asked for, `untouched` the module's; `values` is the
+    number of elements loaded.
+    """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    excluded: tuple[str, ...] = ()
+    untouched: tuple[str, ...] = ()
+    values: int = 0
 
     def __str__(self) -> str:
-        return f"loaded {len(self.loaded)} missing {len(self.missing)} unexpected {len(self.unexpected)}"
+        text = f"loaded {len(self.loaded)} missing {len(self.missing)} unexpected {len(self.unexpected)}"
+        return f"{text} excluded {len(self.excluded)}" if self.excluded else text
+
+    def told(self) -> str:
+        """The account for a reader: counts, and the first keys of what was not loaded."""
+        parts = [f"loaded {len(self.loaded)} tensors ({self.values:,} values)"]
+        kinds = (
+            ("missing (kept as initialised)", self.missing),
+            ("unexpected (not used)", self.unexpected),
+            ("excluded in the file", self.excluded),
+            ("not asked for in the model", self.untouched),
+        )
+        for what, keys in kinds:
+            parts.append(listed(what, keys) or f"0 {what.split(' (')[0]}")
+        return "; ".join(parts)
 
 
 def load_state(
@@ -32,26 +55,41 @@ def load_state(
     source: str,
     allowed_missing: Iterable[str] = (),
     allowed_unexpected: Iterable[str] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
 ) -> LoadAccount:
     """Copy `state` into `module`; keys and shapes must fit, but for keys that start with an allowed prefix.
 
-    `source` names the file in messages.  Tensors are cast to the module's dtypes.  Raises ValueError, before
-    anything is copied, with counts and the first keys of each kind.
+    `include` and `exclude` choose among the keys of both sides as NeMo does, by parts of the name: one of
+    `include` must be in it (none given: all are taken), none of `exclude`.  `source` names the file in
+    messages.  Tensors are cast to the module's dtypes.  Raises ValueError, before anything is copied, with
+    counts and the first keys of each kind.
     """
+    allowed_missing, allowed_unexpected = tuple(allowed_missing), tuple(allowed_unexpected)
+    include, exclude = tuple(include), tuple(exclude)
+
+    def asked_for(key: str) -> bool:
+        return (not include or any(part in key for part in include)) and not any(p in key for p in exclude)
+
     wanted = module.state_dict()
-    missing = [key for key in wanted if key not in state]
-    unexpected = [key for key in state if key not in wanted]
-    loaded = [key for key in wanted if key in state]
-    account = LoadAccount(tuple(loaded), tuple(missing), tuple(unexpected))
+    loaded = [key for key in wanted if key in state and asked_for(key)]
+    account = LoadAccount(
+        loaded=tuple(loaded),
+        missing=tuple(key for key in wanted if key not in state and asked_for(key)),
+        unexpected=tuple(key for key in state if key not in wanted and asked_for(key)),
+        excluded=tuple(key for key in state if not asked_for(key)),
+        untouched=tuple(key for key in wanted if not asked_for(key)),
+        values=sum(wanted[key].numel() for key in loaded),
+    )
     misshaped = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
         for key in loaded
         if state[key].shape != wanted[key].shape
     ]
     problems = [
-        _listed("missing", [key for key in missing if not key.startswith(tuple(allowed_missing))]),
-        _listed("unexpected", [key for key in unexpected if not key.startswith(tuple(allowed_unexpected))]),
-        _listed("of another shape", misshaped),
+        listed("missing", [key for key in account.missing if not key.startswith(allowed_missing)]),
+        listed("unexpected", [key for key in account.unexpected if not key.startswith(allowed_unexpected)]),
+        listed("of another shape", misshaped),
     ]
     problems = [problem for problem in problems if problem]
     if problems:
@@ -64,17 +102,13 @@ def load_state(
 
 
 def portable_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict on the CPU, contiguous, each tensor in storage of its own size, ready to be written."""
-    state = {}
-    for key, tensor in module.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()
-        if tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size():
-            tensor = tensor.clone()
-        state[key] = tensor
-    return state
+    """The module's state dict, ready to be written (see `separate`)."""
+    return separate(module.state_dict())
 
 
-def _listed(what: str, keys: list[str]) -> str:
+def listed(what: str, keys: Iterable[str]) -> str:
+    """The number of keys, what they are, and the first of them; nothing for none."""
+    keys = list(keys)
     if not keys:
         return ""
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nest_ssl.files.atomic import mend, remove_directory, replaced_directory
+from nest_ssl.files.tensors import separate
 from nest_ssl.training.options import CheckpointOptions
 
 FORMAT = 1
@@ -83,7 +84,7 @@ class Checkpoints:
         stem = self._stem(progress)
         last = self.folder / f"{stem}{LAST}"
         with replaced_directory(last) as temporary:
-            _write_tensors(_unshared(model.state_dict()), temporary / "model.safetensors")
+            _write_tensors(separate(model.state_dict()), temporary / "model.safetensors")
             _write_tensors(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
             (temporary / "config.yaml").write_text(config_yaml, encoding="utf-8")
             state = {
@@ -187,17 +188,6 @@ def _write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # how safetensors speaks of a full disk
         raise OSError(str(error)) from error
-
-
-def _unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """CPU copies under every name, also for tensors that several names share (safetensors refuses shared
-    memory)."""
-    result, seen = {}, set()
-    for key, tensor in state.items():
-        tensor = tensor.detach().cpu().contiguous()
-        result[key] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return result
 
 
 def _names(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
