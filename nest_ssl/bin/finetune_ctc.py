@@ -1,0 +1,238 @@
+"""Fine-tune an encoder with CTC: from a pre-trained NEST model, or from random weights.
+
+Example:
+  python -m nest_ssl.bin.tokenizer --manifest train.jsonl --kind char --out exp/tokenizer
+  python -m nest_ssl.bin.finetune_ctc --config conf/ctc_fast-conformer.yaml \\
+      init_from_nemo_model=exp/small/pretrain/final.nemo model.tokenizer.dir=exp/tokenizer \\
+      model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl \\
+      exp_manager.explicit_log_dir=exp/ctc trainer.max_steps=1500 trainer.accelerator=cpu
+
+Writes final.nemo (the last weights) and best.nemo (lowest word error rate on the validation data).  Settings
+are changed by KEY=VALUE words as in Hydra (+KEY= adds, ~KEY removes).  The same command again goes on from
+the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from nest_ssl.bin.ctc_init import initial_sections, load_initial_weights
+from nest_ssl.bin.pretrain import ROOT, resume, start_log
+from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
+from nest_ssl.checkpoints.safetensors_dir import read_safetensors
+from nest_ssl.checkpoints.state import LoadAccount, load_state
+from nest_ssl.config import apply_overrides, load_config, resolved
+from nest_ssl.data.speech_to_text import SpeechToTextDataset, SpeechToTextLoader
+from nest_ssl.data.speech_to_text_config import speech_to_text_from_config
+from nest_ssl.models.ctc_models import EncDecCTCModelBPE
+from nest_ssl.text.ctc_labels import frames_needed
+from nest_ssl.training.checkpoint import Checkpoints
+from nest_ssl.training.distributed import Ranks, launch
+from nest_ssl.training.loop import Stopped, Trainer, total_steps
+from nest_ssl.training.optim import build_optimizer
+from nest_ssl.training.options import (
+    CHECKPOINT_ADDITIONS,
+    EXP_MANAGER_ADDITIONS,
+    TRAINER_ADDITIONS,
+    ExperimentOptions,
+    TrainerOptions,
+)
+from nest_ssl.training.run_directory import RunLock, log_directory, write_environment
+from nest_ssl.training.schedulers import build_schedule
+
+log = logging.getLogger(__name__)
+
+SECTIONS = ("name", "init_from_nemo_model", "init_config_from", "model", "trainer", "exp_manager", "hydra")
+MODEL_ADDITIONS: dict[str, Any] = {
+    "encoder_lr_factor": 1.0,
+    "layer_lr_decay": 1.0,
+    "freeze": [],
+    "freeze_encoder_steps": 0,
+    "text_normalization": None,
+}
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
+    config = configuration(arguments.config, arguments.overrides)
+    options = TrainerOptions.from_config(resolved(config.trainer, "trainer"))
+    experiment = ExperimentOptions.from_config(resolved(config.exp_manager, "exp_manager"))
+    folder = log_directory(experiment, datetime.datetime.now())
+    share_terminal()
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return launch(finetune, (OmegaConf.to_yaml(config), str(folder), options, experiment, command), options)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nest_ssl.bin.finetune_ctc",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, default=ROOT / "conf" / "ctc_fast-conformer.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
+    return parser.parse_intermixed_args(argv)
+
+
+def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
+    """The YAML with our additions to NeMo's keys, the sections of the model to start from, the overrides."""
+    for key in load_config(path):
+        if key not in SECTIONS:
+            close = difflib.get_close_matches(str(key), SECTIONS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SECTIONS)}"
+            raise ValueError(f"{path}: the top-level key {key!r} is not supported; {hint}")
+    additions = OmegaConf.create(
+        {
+            "name": "default",
+            "init_from_nemo_model": None,
+            "init_config_from": None,
+            "model": MODEL_ADDITIONS,
+            "trainer": TRAINER_ADDITIONS,
+            "exp_manager": {**EXP_MANAGER_ADDITIONS, "checkpoint_callback_params": CHECKPOINT_ADDITIONS},
+        }
+    )
+    config = load_config(path, overrides, defaults=additions)
+    source = config.init_from_nemo_model or config.init_config_from
+    if source:
+        # The file's sections stand in for the YAML's; what the command line says is said of them.
+        config = load_config(path, defaults=additions)
+        OmegaConf.set_struct(config, False)
+        for key, section in initial_sections(str(source)).items():
+            config.model[key] = section
+        config.model.sample_rate = config.model.preprocessor.sample_rate
+        apply_overrides(config, overrides)
+        OmegaConf.set_struct(config, True)
+    return config
+
+
+def finetune(ranks: Ranks, argument: Any) -> int:
+    """Train on one rank; gives the exit status."""
+    start_logging(logging.INFO if ranks.is_main else logging.WARNING)
+    config_yaml, folder_name, options, experiment, command = argument
+    config = OmegaConf.create(config_yaml)
+    OmegaConf.set_struct(config, True)
+    folder = Path(folder_name)
+    lock = RunLock(folder) if ranks.is_main else None  # held until this function returns
+    torch.backends.cudnn.benchmark = options.benchmark
+
+    torch.manual_seed(options.seed)
+    model = EncDecCTCModelBPE(cfg=config.model)
+    account: LoadAccount | None = None
+    if config.init_from_nemo_model:
+        account = load_initial_weights(model, str(config.init_from_nemo_model))
+    train_data, validation_data = datasets(config.model, model, options.seed, ranks)
+    model = model.to(ranks.device)
+    if options.sync_batchnorm and ranks.world_size > 1 and ranks.device.type == "cuda":
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+    optim = resolved(config.model.optim, "model.optim")
+    optimizer = build_optimizer(model.parameter_groups(optim), optim)
+    steps = total_steps(options, train_data)
+    schedules = [build_schedule(optim.get("sched"), group["lr"], steps) for group in optimizer.param_groups]
+    checkpoints = Checkpoints(folder / "checkpoints", experiment.name, experiment.checkpoint)
+    nemo = folder / "checkpoints" / f"{experiment.name}.nemo"
+    trainer = Trainer(
+        model,
+        optimizer,
+        schedules,
+        steps,
+        train_data,
+        validation_data,
+        options,
+        ranks,
+        checkpoints,
+        config_yaml,
+        nemo if experiment.checkpoint.always_save_nemo else None,
+        lambda total, initial: progress_bar(total, "step", "finetune", initial),
+    )
+    if ranks.is_main:
+        checkpoints.prepare()
+    ranks.wait()
+    resumed = resume(trainer, experiment)
+    if ranks.is_main:
+        write_environment(folder, ranks, ROOT, command)
+    run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
+    if run_log and not resumed:
+        run_log.message(f"initial weights: {account or f'random, seed {options.seed}'}")
+    try:
+        trainer.fit(run_log)
+        if run_log:
+            made = write_final(model, checkpoints, folder)
+            figures = "".join(f" {key} {value:.4f}" for key, value in trainer.progress.metrics.items())
+            run_log.message(f"finished at step {trainer.progress.step}{figures} models {made}")
+    except Stopped as stopped:
+        return stopped.status
+    finally:
+        if run_log:
+            run_log.close()
+        if lock:
+            lock.release()
+    return 0
+
+
+def datasets(
+    section: DictConfig, model: EncDecCTCModelBPE, seed: int, ranks: Ranks
+) -> tuple[SpeechToTextLoader, SpeechToTextLoader | None]:
+    """Training and validation data; the main rank comes first and leaves the manifests' index for others."""
+
+    def frames_short(dataset: SpeechToTextDataset) -> np.ndarray:
+        """(N,) bool, True where an utterance has fewer encoder frames than its text needs."""
+        samples = torch.from_numpy(np.round(dataset.lengths().astype(np.float64) * dataset.sample_rate))
+        frames = model.frames_of(samples.to(torch.int64)).numpy()
+        needed = np.array([frames_needed(dataset.tokens[i].tolist()) for i in dataset.items])
+        return frames < needed
+
+    def data(name: str) -> SpeechToTextLoader:
+        return speech_to_text_from_config(
+            section[name],
+            model.tokenizer,
+            seed=seed,
+            frames_short=frames_short,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            name=f"model.{name}",
+        )
+
+    if not ranks.is_main:
+        ranks.wait()
+    train = data("train_ds")
+    validation = data("validation_ds") if section.get("validation_ds") else None
+    if ranks.is_main:
+        ranks.wait()
+    return train, validation
+
+
+def write_final(model: EncDecCTCModelBPE, checkpoints: Checkpoints, folder: Path) -> str:
+    """Write final.nemo, and best.nemo from the best checkpoint that was kept; gives their names."""
+    final, best = folder / "final.nemo", folder / "best.nemo"
+    try:
+        model.save_to(final)
+        kept = checkpoints.best()
+        if not kept:
+            return os.path.relpath(final)
+        chosen = EncDecCTCModelBPE(model.cfg, tokenizer=model.tokenizer)
+        source = kept[0][1] / "model.safetensors"
+        load_state(chosen, read_safetensors(source), str(source))
+        chosen.save_to(best)
+    except OSError as error:
+        raise OSError(
+            f"{final} could not be written ({error}); the training is complete and saved: make room and "
+            "start the same command again"
+        ) from error
+    return f"{os.path.relpath(final)} {os.path.relpath(best)}"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,164 @@
+"""Transcribe with a CTC model; score where the references are known.
+
+Example:
+  python -m nest_ssl.bin.transcribe --model exp/ctc/best.nemo --manifest test.jsonl --out hypotheses.jsonl
+  python -m nest_ssl.bin.transcribe --model exp/ctc/best.nemo call1.wav call2.flac
+
+Prints the text of each FILE, or for manifests a summary with character and word error rates (references
+normalised as the model's training text).  --out writes one JSON row for each recording: id, audio_filepath,
+text, pred_text, score and its errors.  --beam N decodes by prefix beam search; --words FILE (one word a
+line) restricts it to these words, or with --word-bonus favours them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nest_ssl.bin.terminal import progress_bar, run
+from nest_ssl.decoding.greedy import greedy_labels
+from nest_ssl.decoding.recordings import (
+    Recording,
+    padded_batches,
+    recordings_of_files,
+    recordings_of_manifests,
+)
+from nest_ssl.files.atomic import replaced
+from nest_ssl.files.manifest import write_rows
+from nest_ssl.models.ctc_models import EncDecCTCModelBPE
+from nest_ssl.text.error_rates import ErrorCounts, character_errors, word_errors
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = EncDecCTCModelBPE.restore_from(arguments.model).to(device).eval()
+    recordings = (
+        recordings_of_manifests(arguments.manifest)
+        if arguments.manifest
+        else recordings_of_files(arguments.files)
+    )
+    started = time.monotonic()
+    rows = transcribe(model, recordings, device, arguments)
+    seconds = time.monotonic() - started
+    if arguments.out:
+        write_rows(arguments.out, rows)
+    if arguments.files and not arguments.out:
+        for row in rows:
+            print(f"{row['audio_filepath']}\t{row['pred_text']}" if len(rows) > 1 else row["pred_text"])
+    summary = summarize(rows, recordings, seconds)
+    if arguments.summary:
+        with replaced(arguments.summary) as temporary:
+            temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    if summary["scored"]:
+        print(
+            f"CER {summary['cer']:.4f} ({summary['character_errors']} of {summary['characters']}) "
+            f"WER {summary['wer']:.4f} ({summary['word_errors']} of {summary['words']}) "
+            f"utterances {summary['scored']} without reference {summary['without_reference']} "
+            f"audio {summary['audio_s']:.1f} s in {seconds:.1f} s"
+        )
+    elif arguments.manifest and not arguments.out:
+        for row in rows:
+            print(f"{row['id']}\t{row['pred_text']}")
+    return 0
+
+
+@torch.inference_mode()
+def transcribe(
+    model: EncDecCTCModelBPE, recordings: list[Recording], device: torch.device, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """One row for each recording, in their order."""
+    found: list[dict[str, Any]] = [{} for _ in recordings]
+    sample_rate = int(model.cfg.sample_rate)
+    batches = padded_batches(recordings, arguments.batch_duration, sample_rate, arguments.channel_selector)
+    with progress_bar(len(recordings), "utterance", "transcribe") as bar:
+        for numbers, audio, lengths in batches:
+            log_probs, frames, _ = model(
+                input_signal=audio.to(device), input_signal_length=lengths.to(device)
+            )
+            for row, number in enumerate(numbers):
+                scores = log_probs[row, : int(frames[row])].float().cpu().numpy()
+                labels, score = greedy_labels(scores, model.blank)
+                found[number] = row_of(recordings[number], model, labels, score)
+            bar.update(len(numbers))
+    return found
+
+
+def row_of(recording: Recording, model: EncDecCTCModelBPE, labels: list[int], score: float) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": recording.utterance_id,
+        "audio_filepath": str(recording.audio_path),
+        "duration": round(recording.length_s, 4),
+        "pred_text": model.text_of_labels(labels),
+        "score": round(score, 4),
+    }
+    if recording.reference is not None:
+        row["text"] = model.tokenizer.normalize(recording.reference)
+        characters = character_errors([row["text"]], [row["pred_text"]])
+        words = word_errors([row["text"]], [row["pred_text"]])
+        row |= {"character_errors": characters.errors, "word_errors": words.errors}
+    return row
+
+
+def summarize(rows: list[dict[str, Any]], recordings: list[Recording], seconds: float) -> dict[str, Any]:
+    """Error rates over all rows with a reference."""
+    scored = [row for row in rows if row.get("text")]
+    references, hypotheses = [r["text"] for r in scored], [r["pred_text"] for r in scored]
+    characters, words = ErrorCounts(), ErrorCounts()
+    if scored:
+        characters, words = character_errors(references, hypotheses), word_errors(references, hypotheses)
+    return {
+        "utterances": len(rows),
+        "scored": len(scored),
+        "without_reference": len(rows) - len(scored),
+        "audio_s": round(sum(recording.length_s for recording in recordings), 2),
+        "seconds": round(seconds, 2),
+        "characters": characters.total,
+        "character_errors": characters.errors,
+        "cer": characters.rate if scored else None,
+        "words": words.total,
+        "word_errors": words.errors,
+        "wer": words.rate if scored else None,
+        "word_substitutions": words.substitutions,
+        "word_deletions": words.deletions,
+        "word_insertions": words.insertions,
+    }
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nest_ssl.bin.transcribe",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="NEMO", help=".nemo of a CTC model")
+    parser.add_argument("--manifest", type=Path, action="append", metavar="FILE", help="may be repeated")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="audio files")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON lines to write")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="JSON with the error rates to write")
+    parser.add_argument(
+        "--batch-duration", type=float, default=60.0, metavar="S", help="seconds in a batch [%(default)s]"
+    )
+    parser.add_argument("--channel-selector", type=channel, metavar="N|average", help="of several channels")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
+    arguments = parser.parse_intermixed_args(argv)
+    if bool(arguments.manifest) == bool(arguments.files):
+        parser.error("give either --manifest FILE or audio files")
+    if not arguments.batch_duration > 0:
+        parser.error("--batch-duration must be positive")
+    return arguments
+
+
+def channel(text: str) -> int | str:
+    if text != "average" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor average")
+    return int(text) if text.isdigit() else text
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Text: normalisation, tokenizers, error rates, CTC label sequences.  No torch here."""

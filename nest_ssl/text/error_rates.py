@@ -1,0 +1,67 @@
+"""Word and character error rates, counted by jiwer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Edits (substitutions, deletions, insertions) and the units of the references."""
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    total: int = 0
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors per unit of the references; NaN where these have none."""
+        return self.errors / self.total if self.total else float("nan")
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.total + other.total,
+        )
+
+
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    """Count over words (separated by spaces) of equally many references and hypotheses."""
+    return _counts(references, hypotheses, "process_words")
+
+
+def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    """Count over characters, spaces included."""
+    return _counts(references, hypotheses, "process_characters")
+
+
+def _counts(references: Sequence[str], hypotheses: Sequence[str], function: str) -> ErrorCounts:
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
+    process = getattr(_jiwer(), function)
+    scored = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
+    # An empty reference has no alignment in jiwer: all that was said there is inserted.
+    unit = str.split if function == "process_words" else list
+    inserted = sum(len(unit(h.strip())) for r, h in zip(references, hypotheses, strict=True) if not r.strip())
+    if not scored:
+        return ErrorCounts(insertions=inserted)
+    result = process([r for r, _ in scored], [h for _, h in scored])
+    total = result.hits + result.substitutions + result.deletions
+    return ErrorCounts(result.substitutions, result.deletions, result.insertions + inserted, total)
+
+
+def _jiwer() -> Any:
+    try:
+        import jiwer
+    except ImportError as error:
+        raise ValueError("error rates need the package jiwer: pip install 'nest-ssl[ctc]'") from error
+    return jiwer

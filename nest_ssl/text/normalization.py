@@ -1,0 +1,59 @@
+"""Text as it is trained on and scored: lower case, without punctuation, single spaces."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+APOSTROPHES = "'’ʼ"
+# Marks between two words that are read as a gap; other punctuation vanishes.
+GAPS = "-‐‑‒–—―/_…"
+
+
+@dataclass(frozen=True)
+class TextNormalizer:
+    """Call it with a text to get the normalised one; picklable, and its settings can be written down.
+
+    lower_case: as str.lower.  remove_punctuation: characters of the Unicode classes P and S go, dashes and
+    slashes become a space, an apostrophe between two letters stays (as ').  Always: NFKC, single spaces.
+    """
+
+    lower_case: bool = True
+    remove_punctuation: bool = True
+
+    def __call__(self, text: str, dropped: Counter[str] | None = None) -> str:
+        """Give the normalised text; `dropped` counts the characters that were left out."""
+        text = unicodedata.normalize("NFKC", text)
+        if self.lower_case:
+            text = text.lower()
+        if self.remove_punctuation:
+            text = "".join(_kept(text, i, dropped) for i in range(len(text)))
+        return " ".join(text.split())
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, settings: Mapping[str, Any] | None, name: str) -> TextNormalizer:
+        """Build it from a section; null switches both off.  `name` is its key, for the ValueError."""
+        if settings is None:
+            return cls(lower_case=False, remove_punctuation=False)
+        known = asdict(cls())
+        for key, value in settings.items():
+            if key not in known or not isinstance(value, bool):
+                raise ValueError(f"{name}.{key}: {value!r}; the keys are {', '.join(known)}, true or false")
+        return cls(**settings)
+
+
+def _kept(text: str, i: int, dropped: Counter[str] | None) -> str:
+    character = text[i]
+    if unicodedata.category(character)[0] not in "PS":
+        return character
+    if character in APOSTROPHES and 0 < i < len(text) - 1 and text[i - 1].isalpha() and text[i + 1].isalpha():
+        return "'"
+    if dropped is not None:
+        dropped[character] += 1
+    return " " if character in GAPS else ""
