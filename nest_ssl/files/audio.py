@@ -1,36 +1,43 @@
-"""Audio files: partial reads with resampling, atomic writes, header facts."""
+"""Audio files: partial reads with resampling, atomic writes, header facts.
+
+decode.py says what can be opened: what libsndfile reads, telephone formats, what PyAV and sox decode.
+"""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.decode import Audio, open_audio, reason
 
-# Formats whose header states the number of frames exactly; the others estimate it, a short read proves
-# nothing.
-EXACT_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU")
+NO_LIMIT = 1 << 62  # of frames, where the header only estimates how many there are
 
 Channel = int | Sequence[int] | str | None
-Audio = str | os.PathLike | io.IOBase  # a stream's str() names it in messages
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of an audio file says; `num_frames` counts samples per channel."""
+    """What the header of an audio file says; `num_frames` counts samples per channel.
+
+    missing_frames: those that the header states beyond the end of the file; seekable: False where a part can
+    only be decoded from the beginning of the file on; format: container and coding, in words.
+    """
 
     sample_rate: int
     num_frames: int
     channels: int
+    missing_frames: int = 0
+    seekable: bool = True
+    format: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -39,9 +46,14 @@ class AudioInfo:
 
 
 def audio_info(path: Audio) -> AudioInfo:
-    """Read the header of an audio file; ValueError or FileNotFoundError name the file."""
-    with _opened(path) as file:
-        return AudioInfo(file.samplerate, file.frames, file.channels)
+    """Read the header of an audio file; ValueError or FileNotFoundError name the file.
+
+    Nothing is decoded, apart from shorten-compressed SPHERE files that state no length.
+    """
+    with closing(open_audio(path)) as file:
+        return AudioInfo(
+            file.sample_rate, file.num_frames, file.channels, file.missing_frames, file.seekable, file.format
+        )
 
 
 def read_audio(
@@ -58,34 +70,46 @@ def read_audio(
     index, a list of indices or "average" (both are averaged to one channel); None wants a file of one
     channel.
 
-    Gives (samples, rate): float32 (T,) in [-1, 1], and `sample_rate` or the file's own.  Resampling is
+    Gives (samples, rate): float32 (T,) in [-1, 1], and `sample_rate` or the file's own.  Integers are divided
+    by their full scale, so that NeMo's int_values changes no sample of such a file.  Resampling is
     soxr's HQ, T = ceil(samples * sample_rate / rate), as librosa's "soxr_hq".  Raises FileNotFoundError for
-    a missing file and ValueError naming the file if it is unreadable, damaged, cut off or empty, or has
-    several channels and `channel` is None.
+    a missing file and ValueError naming the file if it is unreadable, damaged, cut off or empty, holds values
+    that are not finite, or has several channels and `channel` is None.
     """
-    with _opened(path) as file:
-        rate = file.samplerate
+    with closing(open_audio(path)) as file:
+        rate = file.sample_rate
         start = int((offset_s or 0.0) * rate)
-        if start and start >= file.frames:
+        if start and start >= file.num_frames:
             raise ValueError(
-                f"{path}: offset {offset_s} s is behind the end of the file ({file.frames / rate:.3f} s)"
+                f"{path}: offset {offset_s} s is behind the end of the file ({file.num_frames / rate:.3f} s)"
             )
+        present = file.num_frames - start
         wanted = int(duration_s * rate) if duration_s is not None and duration_s > 0 else -1
-        try:
-            if start:
-                file.seek(start)
-            samples = file.read(wanted, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-            raise ValueError(f"{path}: the audio is damaged: {_reason(error)}") from error
-        present = file.frames - start
+        if file.missing_frames and (wanted < 0 or wanted > present):
+            raise ValueError(
+                f"{path}: the audio is damaged: it ends {file.missing_frames / rate:.3f} s before "
+                f"the end that its header states; fetch or convert the file again"
+            )
         expected = present if wanted < 0 else min(wanted, present)
-        if len(samples) < expected and file.format in EXACT_FORMATS:
+        try:
+            samples = file.read(start, expected if file.exact or wanted >= 0 else NO_LIMIT)
+        except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+            raise ValueError(f"{path}: the audio is damaged: {reason(error)}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if len(samples) < expected and file.exact:
             raise ValueError(
                 f"{path}: the audio is damaged: {expected} samples follow from {offset_s or 0.0} s on, "
                 f"only {len(samples)} can be decoded; fetch or convert the file again"
             )
+        may_hold_nan = getattr(file, "may_hold_nan", False)
     if len(samples) == 0:
         raise ValueError(f"{path}: no audio samples (offset {offset_s or 0.0} s, duration {duration_s} s)")
+    if may_hold_nan and not np.isfinite(samples).all():
+        place = int(np.argmin(np.isfinite(samples).all(axis=1)))
+        raise ValueError(
+            f"{path}: sample {start + place} is not finite (NaN or infinity); convert the file again"
+        )
     mono = _select(samples, channel, path)
     if sample_rate is None or sample_rate == rate:
         return mono, rate
@@ -126,19 +150,6 @@ def write_audio(path: str | os.PathLike, samples: np.ndarray, sample_rate: int) 
         soundfile.write(temporary, samples, sample_rate, subtype="PCM_16", format=container)
 
 
-def _opened(path: Audio) -> soundfile.SoundFile:
-    if isinstance(path, io.IOBase):
-        source: Any = path
-    elif Path(path).is_file():
-        source = os.fspath(path)
-    else:
-        raise FileNotFoundError(f"audio file {path} does not exist")
-    try:
-        return soundfile.SoundFile(source)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path}: not readable as audio: {_reason(error)}") from error
-
-
 def _select(samples: np.ndarray, channel: Channel, path: Audio) -> np.ndarray:
     """Give (T,) from (T, channels)."""
     channels = samples.shape[1]
@@ -155,9 +166,3 @@ def _select(samples: np.ndarray, channel: Channel, path: Audio) -> np.ndarray:
     if not wanted or not all(isinstance(c, int) and 0 <= c < channels for c in wanted):
         raise ValueError(f"{path}: channel_selector {channel!r} does not fit a file of {channels} channel(s)")
     return samples[:, wanted[0]] if len(wanted) == 1 else samples[:, wanted].mean(axis=1)
-
-
-def _reason(error: Exception) -> str:
-    """What libsndfile said, without the path and the prefix that it repeats."""
-    text = getattr(error, "error_string", None) or str(error)
-    return str(text).removeprefix("Error : ").strip() or type(error).__name__

@@ -1,0 +1,217 @@
+"""One way to open audio: the format is told by its first bytes, for files without a header by the suffix."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+from pathlib import Path, PurePath
+from typing import IO, Any, Protocol
+
+import numpy as np
+import soundfile
+
+from nest_ssl.files import sphere, telephone_formats
+from nest_ssl.files.streams import StreamReader
+
+Audio = str | os.PathLike | io.IOBase  # a stream's str() names it in messages
+
+# Formats whose header states the number of frames exactly; the others estimate it, a short read proves
+# nothing.
+EXACT_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "NIST", "CAF")
+
+# First bytes that no headerless recording has by chance: they win over the suffix.
+MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"wvpk", b"ID3")
+STREAM_MAGICS = (b"\x1aE\xdf\xa3", b"\x30\x26\xb2\x75", b"ajkg", b"wvpk", b"RIFF", b"caff", b"FORM", b"OggS")
+STREAM_SUFFIXES = (
+    *(".aac", ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".wma", ".ac3", ".ape"),
+    *(".mp2", ".mp3", ".opus", ".oga", ".spx", ".shn", ".wv", ".tta", ".ts"),
+)
+# What only the sox program decodes.
+SOX_SUFFIXES = (".cvs", ".cvsd", ".dvms", ".vms", ".lpc", ".lpc10", ".hcom", ".cdr")
+
+# After a seek in these, libsndfile goes on inexactly: their decoders remember what came before.
+FROM_THE_START = (
+    *("VORBIS", "GSM610", "VOX_ADPCM", "G721_32", "G723_24", "G723_40"),
+    *("NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32"),
+)
+LEAD_IN_S = {"MPEG_LAYER_III": 2.0, "OPUS": 2.0}  # decoded and dropped: longer than what these remember
+SHORT_S = 60.0  # nearer to the start than this, decoding from there costs less than a wrong sample
+
+UNKNOWN_SIZE = 0x7FFFF000  # a wav that was written into a pipe states this much or more, or nothing
+
+
+class Reader(Protocol):
+    """An open audio file.
+
+    exact: num_frames is the true length; seekable: a part costs no decoding of what is before it;
+    missing_frames: what the header states and the file lacks.
+    """
+
+    format: str
+    exact: bool
+    seekable: bool
+    sample_rate: int
+    num_frames: int
+    missing_frames: int
+    channels: int
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Give (T, channels) float32 of `count` frames from `start` on, fewer at the end of the file."""
+
+    def close(self) -> None:
+        """Close the file; what was passed as an open stream stays open."""
+
+
+def open_audio(source: Audio) -> Reader:
+    """Open an audio file, or a stream of one; FileNotFoundError and ValueError name it."""
+    if isinstance(source, io.IOBase):
+        return _open(_Kept(source), source, str(source))
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"audio file {source} does not exist")
+    try:
+        file = open(source, "rb")  # noqa: SIM115  the reader that is given closes it
+    except OSError as error:
+        raise ValueError(f"{source}: not readable as audio: {error.strerror}") from error
+    try:
+        return _open(file, os.fspath(source), str(source))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _open(file: Any, source: Any, name: str) -> Reader:
+    suffix = PurePath(name).suffix.lower()
+    file.seek(0)
+    head = file.read(16)
+    if not head:
+        raise ValueError(f"{name}: not readable as audio: the file is empty (0 bytes)")
+    try:
+        if head.startswith(sphere.MAGIC):
+            return sphere.SphereReader(file)
+        if head.startswith((telephone_formats.AMR_MAGIC, telephone_formats.AMR_WB_MAGIC)):
+            return telephone_formats.AmrReader(file)
+        if suffix in telephone_formats.HEADERLESS and not head.startswith(MAGICS):
+            return telephone_formats.HeaderlessReader(file, suffix)
+        if suffix in SOX_SUFFIXES:
+            return _through_sox(source, name)
+    except ValueError as error:
+        raise ValueError(f"{name}: not readable as audio: {error}") from error
+    try:
+        return _SndfileReader(file, source)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        said = reason(error)
+    if head.startswith(STREAM_MAGICS) or head[4:8] == b"ftyp" or suffix in STREAM_SUFFIXES:
+        try:
+            return StreamReader(file)
+        except ValueError as error:
+            said = f"{said} (libsndfile); {error} (PyAV)"
+    elif suffix in telephone_formats.AMBIGUOUS:
+        said = (
+            f"{suffix} files do not say their coding and sample rate; convert it, for example by "
+            f"sox -t raw -r 8000 -e signed -b 16 -c 1 {PurePath(name).name} {PurePath(name).stem}.wav"
+        )
+    raise ValueError(f"{name}: not readable as audio: {said}")
+
+
+class _Kept:
+    """A caller's stream, which closing leaves open."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def close(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _SndfileReader:
+    """Audio that libsndfile reads."""
+
+    def __init__(self, file: IO[bytes], source: Any) -> None:
+        self._file, self._source = file, source
+        self._used = False
+        self._audio = audio = self._reopened()
+        self.format = f"{audio.format} {audio.subtype}"
+        self.sample_rate, self.channels = audio.samplerate, audio.channels
+        self.num_frames = max(0, audio.frames)
+        self.exact = audio.format in EXACT_FORMATS and audio.subtype not in FROM_THE_START
+        self._may_seek = audio.seekable()
+        self._from_start = audio.subtype in FROM_THE_START or not self._may_seek
+        self.seekable = not self._from_start
+        self.may_hold_nan = audio.subtype in ("FLOAT", "DOUBLE")
+        self.missing_frames = self._missing_frames()
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Give (T, channels) float32, integers as fractions of their full scale; ValueError for damage."""
+        audio = self._audio
+        lead_in = LEAD_IN_S.get(audio.subtype)
+        begin = start
+        if self._from_start or (lead_in and start <= SHORT_S * self.sample_rate):
+            begin = 0
+        elif lead_in:
+            begin = start - int(lead_in * self.sample_rate)
+        if self._may_seek:
+            audio.seek(begin)
+        elif self._used:  # libsndfile cannot go back in these (GSM in a wav)
+            audio = self._audio = self._reopened()
+        self._used = True
+        skip = start - begin
+        while skip > 0:
+            skipped = len(audio.read(min(skip, 1 << 20), dtype="float32", always_2d=True))
+            if skipped == 0:
+                break
+            skip -= skipped
+        if not self._may_seek:  # soundfile would allocate whatever is asked for
+            count = max(0, min(count, self.num_frames - start))
+        return audio.read(count, dtype="float32", always_2d=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._audio.close()
+        self._file.close()
+
+    def _reopened(self) -> soundfile.SoundFile:
+        self._file.seek(0)
+        return soundfile.SoundFile(self._source)
+
+    def _missing_frames(self) -> int:
+        """Frames that the size in the header of a PCM wav promises beyond the end of the file."""
+        if self._audio.format not in ("WAV", "WAVEX") or not self._audio.subtype.startswith("PCM"):
+            return 0
+        self._file.seek(0)
+        head = self._file.read(1 << 12)
+        size = self._file.seek(0, io.SEEK_END)
+        position = 12
+        while position + 8 <= len(head):
+            length = int.from_bytes(head[position + 4 : position + 8], "little")
+            if head[position : position + 4] == b"data":
+                width = self.channels * int(self._audio.subtype[-2:].lstrip("_US") or 8) // 8
+                missing = position + 8 + length - size
+                return missing // width if missing > 0 and length < UNKNOWN_SIZE else 0
+            position += 8 + length + length % 2
+        return 0
+
+
+def _through_sox(source: Any, name: str) -> Reader:
+    """Have the sox program decode a file."""
+    sox = shutil.which("sox")
+    if sox is None or isinstance(source, io.IOBase):
+        raise ValueError("this format needs the program sox (Debian: apt-get install sox)")
+    command = [sox, "-V1", str(Path(source).absolute()), "-t", "wav", "-e", "signed", "-b", "16", "-"]
+    done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise ValueError(f"sox: {done.stderr.decode('utf-8', 'replace').strip()}")
+    content = io.BytesIO(done.stdout)
+    reader = _SndfileReader(content, content)
+    reader.missing_frames = 0  # sox states a length before it knows it
+    return reader
+
+
+def reason(error: Exception) -> str:
+    """What libsndfile said, without the path and the prefix that it repeats."""
+    text = getattr(error, "error_string", None) or str(error)
+    return str(text).removeprefix("Error : ").strip() or type(error).__name__
