@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import difflib
 import logging
 import os
 import shutil
@@ -26,10 +25,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
-from nest_ssl.config import build, load_config, resolved
+from nest_ssl.config import apply_overrides, build, load_config, resolved, suggestion
 from nest_ssl.data.from_config import ssl_data_from_config
 from nest_ssl.data.loader import SSLDataLoader
 from nest_ssl.files.atomic import replaced
+from nest_ssl.models.initialisation import INIT_KEYS, check_init_keys, initialise_from_config
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 from nest_ssl.modules.targets import TARGETS
 from nest_ssl.training.checkpoint import Checkpoints
@@ -50,7 +50,7 @@ from nest_ssl.training.schedulers import build_schedule
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ("name", "model", "trainer", "exp_manager", "hydra")
+SECTIONS = ("name", "model", "trainer", "exp_manager", "hydra", *INIT_KEYS)
 DATA_FACTS = (
     "manifest",
     "rows",
@@ -105,11 +105,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
     """The YAML with our additions to NeMo's keys at their defaults, then the overrides."""
     plain = load_config(path)
-    for key in plain:
-        if key not in SECTIONS:
-            close = difflib.get_close_matches(str(key), SECTIONS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SECTIONS)}"
-            raise ValueError(f"{path}: the top-level key {key!r} is not supported; {hint}")
+    _check_sections(plain, str(path))
     for section in ("model", "trainer"):
         if section not in plain:
             raise ValueError(f"{path}: the section {section!r} is missing")
@@ -120,7 +116,21 @@ def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
             "exp_manager": {**EXP_MANAGER_ADDITIONS, "checkpoint_callback_params": CHECKPOINT_ADDITIONS},
         }
     )
-    return load_config(path, overrides, defaults=additions)
+    config = cast(DictConfig, OmegaConf.merge(additions, plain))
+    OmegaConf.set_struct(config, False)
+    apply_overrides(config, overrides)
+    OmegaConf.set_struct(config, True)
+    _check_sections(config, "overrides")
+    check_init_keys(config)
+    return config
+
+
+def _check_sections(config: DictConfig, where: str) -> None:
+    for key in map(str, config):
+        if key not in SECTIONS:
+            raise ValueError(
+                f"{where}: the top-level key {key!r} is not supported; {suggestion(key, SECTIONS)}"
+            )
 
 
 def pretrain(ranks: Ranks, argument: Any) -> int:
@@ -169,13 +179,19 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
         checkpoints.prepare()
     ranks.wait()
     resumed = resume(trainer, experiment)
+    started_from = [] if resumed else initialise_from_config(model, config)
     if ranks.is_main:
         write_environment(folder, ranks, ROOT, command)
     run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
+    if run_log:
+        for line in started_from:
+            run_log.message(line)
     try:
         trainer.fit(run_log)
         if run_log:
-            made = write_final(model, nemo, folder) if experiment.checkpoint.save_nemo_on_train_end else None
+            made = (
+                write_final(trainer, nemo, folder) if experiment.checkpoint.save_nemo_on_train_end else None
+            )
             say_the_end(run_log, trainer, made)
     except Stopped as stopped:
         return stopped.status
@@ -187,11 +203,12 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
     return 0
 
 
-def write_final(model: EncDecDenoiseMaskedTokenPredModel, nemo: Path, folder: Path) -> Path:
+def write_final(trainer: Trainer, nemo: Path, folder: Path) -> Path:
     """Write the trained model as NeMo names it and as final.nemo; gives the latter."""
     final = folder / "final.nemo"
     try:
-        model.save_to(nemo)
+        if not trainer.nemo_is_current:
+            trainer.model.save_to(nemo)
         with replaced(final) as temporary:
             shutil.copyfile(nemo, temporary)
     except OSError as error:

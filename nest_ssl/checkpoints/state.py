@@ -36,16 +36,13 @@ class LoadAccount:
         return f"{text} excluded {len(self.excluded)}" if self.excluded else text
 
     def told(self) -> str:
-        """The account for a reader: counts, and the first keys of what was not loaded."""
+        """The account for a reader: counts, the first keys of what did not fit, the parts not asked for."""
         parts = [f"loaded {len(self.loaded)} tensors ({self.values:,} values)"]
-        kinds = (
-            ("missing (kept as initialised)", self.missing),
-            ("unexpected (not used)", self.unexpected),
-            ("excluded in the file", self.excluded),
-            ("not asked for in the model", self.untouched),
-        )
-        for what, keys in kinds:
-            parts.append(listed(what, keys) or f"0 {what.split(' (')[0]}")
+        for what, keys in (("missing", self.missing), ("unexpected", self.unexpected)):
+            parts.append(listed(what, keys) or f"0 {what}")
+        for what, keys in (("excluded", self.excluded), ("of the model not asked for", self.untouched)):
+            names = dict.fromkeys(key.split(".")[0] for key in keys)
+            parts.append(f"{len(keys)} {what}" + (f" ({', '.join(names)})" if names else ""))
         return "; ".join(parts)
 
 

@@ -138,6 +138,11 @@ class Trainer:
         limit = self.options.max_epochs
         return self.progress.step >= self.total_steps or (0 <= limit <= self.progress.epoch)
 
+    @property
+    def nemo_is_current(self) -> bool:
+        """True if this process has written the .nemo with the weights as they are now."""
+        return self.nemo_path is not None and self._saved_at == self.progress.micro_batches
+
     def _train(self, bar: Any) -> None:
         window = Window()
         while not self.finished:

@@ -160,3 +160,76 @@ def test_the_interface_of_the_command_line(capsys):
     assert pretrain.parse(["--config-path", "conf", "--config-name", "nest.yaml"]).config == Path(
         "conf/nest.yaml"
     )
+
+
+@pytest.fixture(scope="module")
+def pretrained(corpus, tmp_path_factory) -> Path:
+    """The folder of a finished run of two steps."""
+    run = tmp_path_factory.mktemp("pretrained") / "run"
+    assert pretrain.main(arguments(corpus, run)) == 0
+    return run
+
+
+def parameters_of(run: Path) -> dict[str, torch.Tensor]:
+    return dict(EncDecDenoiseMaskedTokenPredModel.restore_from(run / "final.nemo").named_parameters())
+
+
+@pytest.mark.parametrize("source", ["checkpoints/*-last", "."])
+def test_a_run_starts_from_the_weights_of_another(corpus, pretrained, tmp_path, source):
+    (path,) = pretrained.glob(source) if source != "." else [pretrained]
+    more = [
+        f"+init_from_nemo_model={path}",
+        "model.optim.lr=0",
+        "~model.optim.sched",
+        "trainer.seed=5",
+        "trainer.max_steps=1",
+    ]
+    assert pretrain.main(arguments(corpus, tmp_path / "run", *more)) == 0
+    before, after = parameters_of(pretrained), parameters_of(tmp_path / "run")
+    assert all(torch.equal(before[key], value) for key, value in after.items())
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert (
+        f"init_from_nemo_model {path}: loaded {len(before) + 5} tensors" in log
+    )  # 2 of features, 3 of a norm
+
+
+def test_a_resumed_run_does_not_start_over_from_the_other(corpus, pretrained, tmp_path):
+    more = [f"+init_from_nemo_model.nest.path={pretrained}", "+init_from_nemo_model.nest.include=[encoder]"]
+    assert pretrain.main(arguments(corpus, tmp_path / "run", *more)) == 0
+    more = ["+init_from_nemo_model=gone.nemo", "trainer.max_steps=3"]
+    assert pretrain.main(arguments(corpus, tmp_path / "run", *more)) == 0
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert log.count("init_from_nemo_model.nest ") == 1
+    assert "7 excluded (preprocessor, quantizer, mask_processor, decoder)" in log
+    assert "step 3/3" in log
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+init_from_nemo_model=nowhere.nemo", r"nowhere\.nemo does not exist"),
+        (
+            "+init_from_pretrained_model=ssl_en_nest",
+            r"not fetched by name.*ssl_en_nest.*init_from_nemo_model",
+        ),
+        ("+init_from_nemo=x", r"'init_from_nemo' is not supported; did you mean init_from_nemo_model"),
+    ],
+)
+def test_a_start_that_cannot_be_made_is_refused(corpus, tmp_path, override, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        pretrain.main(arguments(corpus, tmp_path / "run", override))
+
+
+def test_the_archive_is_written_once_at_the_end(corpus, tmp_path, monkeypatch):
+    written = []
+    save_to = EncDecDenoiseMaskedTokenPredModel.save_to
+    monkeypatch.setattr(
+        EncDecDenoiseMaskedTokenPredModel,
+        "save_to",
+        lambda model, path: (written.append(Path(path)), save_to(model, path))[1],
+    )
+    options = ["exp_manager.checkpoint_callback_params.always_save_nemo=true", "trainer.max_steps=1"]
+    assert pretrain.main(arguments(corpus, tmp_path / "run", *options)) == 0
+    nemo = tmp_path / "run" / "checkpoints" / "SSL-NEST-FastConformer.nemo"
+    assert written == [nemo]
+    assert nemo.read_bytes() == (tmp_path / "run" / "final.nemo").read_bytes()
