@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nest_ssl.bin.terminal import progress_bar, run
+from nest_ssl.decoding.beam import beam_search
 from nest_ssl.decoding.greedy import greedy_labels
 from nest_ssl.decoding.recordings import (
     Recording,
@@ -28,6 +32,7 @@ from nest_ssl.decoding.recordings import (
     recordings_of_files,
     recordings_of_manifests,
 )
+from nest_ssl.decoding.word_list import WordList, read_words
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import write_rows
 from nest_ssl.models.ctc_models import EncDecCTCModelBPE
@@ -75,6 +80,7 @@ def transcribe(
     """One row for each recording, in their order."""
     found: list[dict[str, Any]] = [{} for _ in recordings]
     sample_rate = int(model.cfg.sample_rate)
+    decode = decoder(model, arguments)
     batches = padded_batches(recordings, arguments.batch_duration, sample_rate, arguments.channel_selector)
     with progress_bar(len(recordings), "utterance", "transcribe") as bar:
         for numbers, audio, lengths in batches:
@@ -83,10 +89,28 @@ def transcribe(
             )
             for row, number in enumerate(numbers):
                 scores = log_probs[row, : int(frames[row])].float().cpu().numpy()
-                labels, score = greedy_labels(scores, model.blank)
+                labels, score = decode(scores)
                 found[number] = row_of(recordings[number], model, labels, score)
             bar.update(len(numbers))
     return found
+
+
+def decoder(
+    model: EncDecCTCModelBPE, arguments: argparse.Namespace
+) -> Callable[[np.ndarray], tuple[list[int], float]]:
+    """What turns (T, V) log probabilities into labels and a score."""
+    if not arguments.beam:
+        return lambda log_probs: greedy_labels(log_probs, model.blank)
+    words = None
+    if arguments.words:
+        listed = read_words(arguments.words, model.tokenizer.normalize)
+        words = WordList(listed, model.tokenizer.pieces(), arguments.word_bonus)
+
+    def best(log_probs: np.ndarray) -> tuple[list[int], float]:
+        found = beam_search(log_probs, model.blank, arguments.beam, words)
+        return (list(found[0].labels), found[0].score) if found else ([], float("-inf"))
+
+    return best
 
 
 def row_of(recording: Recording, model: EncDecCTCModelBPE, labels: list[int], score: float) -> dict[str, Any]:
@@ -95,7 +119,7 @@ def row_of(recording: Recording, model: EncDecCTCModelBPE, labels: list[int], sc
         "audio_filepath": str(recording.audio_path),
         "duration": round(recording.length_s, 4),
         "pred_text": model.text_of_labels(labels),
-        "score": round(score, 4),
+        "score": round(score, 4) if math.isfinite(score) else None,
     }
     if recording.reference is not None:
         row["text"] = model.tokenizer.normalize(recording.reference)
@@ -141,6 +165,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="audio files")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON lines to write")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="JSON with the error rates to write")
+    parser.add_argument("--beam", type=int, default=0, metavar="N", help="prefixes kept; 0 decodes greedily")
+    parser.add_argument("--words", type=Path, metavar="FILE", help="word list; needs --beam")
+    parser.add_argument(
+        "--word-bonus", type=float, metavar="NATS", help="for each word of the list, others may be said too"
+    )
     parser.add_argument(
         "--batch-duration", type=float, default=60.0, metavar="S", help="seconds in a batch [%(default)s]"
     )
@@ -149,6 +178,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments = parser.parse_intermixed_args(argv)
     if bool(arguments.manifest) == bool(arguments.files):
         parser.error("give either --manifest FILE or audio files")
+    if arguments.beam < 0:
+        parser.error("--beam must be at least 0")
+    if arguments.words and not arguments.beam:
+        parser.error("--words needs --beam N, such as --beam 16")
+    if arguments.word_bonus is not None and not arguments.words:
+        parser.error("--word-bonus needs --words FILE")
     if not arguments.batch_duration > 0:
         parser.error("--batch-duration must be positive")
     return arguments
