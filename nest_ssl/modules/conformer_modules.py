@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from nest_ssl.modules.multi_head_attention import RelPositionMultiHeadAttention
 
 HALF_STEP = 0.5  # weight of each feed-forward in the residual sum
 
@@ -13,41 +14,46 @@ HALF_STEP = 0.5  # weight of each feed-forward in the residual sum
 class ConformerLayer(nn.Module):
     """x + FF/2, + attention, + convolution, + FF/2, each on a normalised input, then a layer norm.
 
-    Source: Conformer (arXiv 2005.08100), section 2.4.
+    `self_attn` is called as MultiHeadAttention is. Source: Conformer (arXiv 2005.08100), section 2.4.
     """
 
     def __init__(
         self,
         d_model: int,
         d_ff: int,
-        n_heads: int,
+        make_attention: Callable[[], nn.Module],
         conv_kernel_size: int,
+        conv_norm_type: str,
+        conv_context_size: Sequence[int],
         dropout: float,
-        dropout_att: float,
         use_bias: bool,
-        use_pytorch_sdpa: bool,
     ) -> None:
         super().__init__()
         self.norm_feed_forward1 = nn.LayerNorm(d_model)
         self.feed_forward1 = ConformerFeedForward(d_model, d_ff, dropout, use_bias)
         self.norm_conv = nn.LayerNorm(d_model)
-        self.conv = ConformerConvolution(d_model, conv_kernel_size, use_bias)
-        self.norm_self_att = nn.LayerNorm(d_model)
-        self.self_attn = RelPositionMultiHeadAttention(
-            n_heads, d_model, dropout_att, use_bias, use_pytorch_sdpa
+        self.conv = ConformerConvolution(
+            d_model, conv_kernel_size, use_bias, conv_norm_type, conv_context_size
         )
+        self.norm_self_att = nn.LayerNorm(d_model)
+        self.self_attn = make_attention()  # here, for the order in which initial weights are drawn
         self.norm_feed_forward2 = nn.LayerNorm(d_model)
         self.feed_forward2 = ConformerFeedForward(d_model, d_ff, dropout, use_bias)
         self.dropout = nn.Dropout(dropout)
         self.norm_out = nn.LayerNorm(d_model)
 
     def forward(self, x: Tensor, att_mask: Tensor | None, pos_emb: Tensor, pad_mask: Tensor | None) -> Tensor:
-        """x (B, T, D); att_mask (B, T, T), pad_mask (B, T) bool, True where blocked; pos_emb (1, 2T-1, D)."""
-        x = x + HALF_STEP * self.dropout(self.feed_forward1(self.norm_feed_forward1(x)))
-        normed = self.norm_self_att(x)
-        x = x + self.dropout(self.self_attn(normed, normed, normed, mask=att_mask, pos_emb=pos_emb))
+        """x (B, T, D) -> (B, T, D).
+
+        `att_mask` (B, 1 or T, T) and `pad_mask` (B, T) bool, True where blocked and at padding; `pos_emb`
+        (1, P, D), the sinusoids that the attention takes.
+        """
+        x = torch.add(x, self.dropout(self.feed_forward1(self.norm_feed_forward1(x))), alpha=HALF_STEP)
+        y = self.norm_self_att(x)
+        y = self.self_attn(y, y, y, mask=att_mask, pos_emb=pos_emb, pad_mask=pad_mask)
+        x = x + self.dropout(y)
         x = x + self.dropout(self.conv(self.norm_conv(x), pad_mask=pad_mask))
-        x = x + HALF_STEP * self.dropout(self.feed_forward2(self.norm_feed_forward2(x)))
+        x = torch.add(x, self.dropout(self.feed_forward2(self.norm_feed_forward2(x))), alpha=HALF_STEP)
         return self.norm_out(x)
 
 
@@ -65,27 +71,45 @@ class ConformerFeedForward(nn.Module):
 
 
 class ConformerConvolution(nn.Module):
-    """Gated 1x1 convolution, depthwise convolution over time, batch norm, SiLU, 1x1 convolution.
+    """Gated 1x1 convolution, depthwise convolution over time, a norm, SiLU, 1x1 convolution.
 
-    The batch statistics include padded frames, as in NeMo.
+    `context` [left, right]: the frames that the depthwise convolution sees on either side, kernel_size - 1
+    in all; None: as many on both.  The norm is called `batch_norm` whatever its kind (conv_norm), and
+    batch, instance and group statistics include padded frames, as in NeMo.
     """
 
-    def __init__(self, d_model: int, kernel_size: int, use_bias: bool = True) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        kernel_size: int,
+        use_bias: bool = True,
+        norm_type: str = "batch_norm",
+        context: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
+        self.left, self.right = context or [(kernel_size - 1) // 2] * 2
         self.pointwise_conv1 = PointwiseConv(d_model, 2 * d_model, use_bias)
+        padding = self.left if self.left == self.right else 0
         self.depthwise_conv = nn.Conv1d(
-            d_model, d_model, kernel_size, padding=(kernel_size - 1) // 2, groups=d_model, bias=use_bias
+            d_model, d_model, kernel_size, padding=padding, groups=d_model, bias=use_bias
         )
-        self.batch_norm = nn.BatchNorm1d(d_model)
+        self.batch_norm = conv_norm(norm_type, d_model)
         self.pointwise_conv2 = PointwiseConv(d_model, d_model, use_bias)
 
     def forward(self, x: Tensor, pad_mask: Tensor | None = None) -> Tensor:
         """x (B, T, D); pad_mask (B, T) bool, True at padding, which the depthwise convolution sees as 0."""
         x = F.glu(self.pointwise_conv1(x), dim=-1)
         if pad_mask is not None:
-            x = x.masked_fill(pad_mask[:, :, None], 0.0)
-        x = F.silu(self.batch_norm(self.depthwise_conv(x.transpose(1, 2))))
-        return self.pointwise_conv2(x.transpose(1, 2))
+            x = x.masked_fill_(pad_mask[:, :, None], 0.0)
+        x = x.transpose(1, 2)
+        if self.left != self.right:
+            x = F.pad(x, (self.left, self.right))
+        x = self.depthwise_conv(x)
+        if isinstance(self.batch_norm, nn.LayerNorm):
+            x = self.batch_norm(x.transpose(1, 2))
+        else:
+            x = self.batch_norm(x).transpose(1, 2)
+        return self.pointwise_conv2(F.silu(x))
 
 
 class PointwiseConv(nn.Conv1d):
@@ -99,3 +123,36 @@ class PointwiseConv(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.squeeze(-1), self.bias)
+
+
+class FusedBatchNorm1d(nn.Module):
+    """What a batch norm is after training: a factor and an offset per channel of (B, D, T)."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight[:, None] + self.bias[:, None]
+
+
+def conv_norm(kind: str, channels: int) -> nn.Module:
+    """The norm of `conv_norm_type`: batch_norm, fused_batch_norm, instance_norm, layer_norm or group_normN.
+
+    group_norm4 and groupnorm4 are four groups. ValueError names the key.
+    """
+    plain: dict[str, type[nn.Module]] = {
+        "batch_norm": nn.BatchNorm1d,
+        "fused_batch_norm": FusedBatchNorm1d,
+        "instance_norm": nn.InstanceNorm1d,
+        "layer_norm": nn.LayerNorm,
+    }
+    if kind in plain:
+        return plain[kind](channels)
+    groups = kind.removeprefix("group_norm").removeprefix("groupnorm")
+    if groups == kind or not groups.isdecimal():
+        raise ValueError(f"conv_norm_type: {kind!r}; use {', '.join(plain)} or group_normN with N groups")
+    if int(groups) == 0 or channels % int(groups):
+        raise ValueError(f"conv_norm_type: {kind!r}; the groups must divide d_model {channels}")
+    return nn.GroupNorm(int(groups), channels)

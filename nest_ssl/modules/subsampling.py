@@ -1,67 +1,192 @@
-"""The encoder's front: strided convolutions that make one frame of 4, 8, ... mel frames."""
+"""The encoder's front: strided convolutions that make one frame of 2, 4, 8, ... mel frames."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-KERNEL = 3
 STRIDE = 2
-PADDING = 1
+INDEX_LIMIT = 2**31  # elements of one convolution's output beyond which a batch is computed in pieces
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one halving of a sub-sampling looks at time: width of its window, padding on both sides."""
+
+    kernel: int
+    left: int
+    right: int
+    ceil: bool = False
+
+    def length(self, length):
+        """Frames (int or integer tensor) made of `length`."""
+        rest = length + self.left + self.right - self.kernel
+        return (rest + (STRIDE - 1 if self.ceil else 0)) // STRIDE + 1
+
+
+# "vggnet" halves by a pooling, the others by a strided convolution; *_conv1d see the features as channels.
+STAGES = {
+    "dw_striding": Stage(3, 1, 1),
+    "striding": Stage(3, 1, 1),
+    "vggnet": Stage(2, 0, 0, ceil=True),
+    "striding_conv1d": Stage(5, 2, 2),
+    "dw_striding_conv1d": Stage(5, 2, 2),
+}
+CAUSAL = ("dw_striding", "striding", "striding_conv1d")
+
+
+class CausalConv2d(nn.Conv2d):
+    """A strided convolution that sees nothing beyond the last frame it halves, in time and frequency."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, after = self.kernel_size[0] - 1, self.stride[0] - 1
+        return super().forward(F.pad(x, (before, after, before, after)))
+
+
+class CausalConv1d(nn.Conv1d):
+    """As CausalConv2d, in time alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (self.kernel_size[0] - 1, self.stride[0] - 1)))
 
 
 class ConvSubsampling(nn.Module):
-    """Halve time and frequency log2(`subsampling_factor`) times, then project to `feat_out`.
+    """Halve the time log2(`subsampling_factor`) times, then project to `feat_out`.
 
-    `subsampling` "dw_striding": one full convolution, then depthwise and 1x1 ones; every stage ends in a
-    ReLU. All have biases.  Frames beyond an item's length never reach valid frames and are zero before the
-    projection. Source: Fast Conformer (arXiv 2305.05084), section 2.1.
+    `subsampling`: "dw_striding": one full convolution, then depthwise and 1x1 ones; "striding": full ones;
+    "vggnet": two full ones of stride 1 and a pooling; these halve the frequency too.  "striding_conv1d" and
+    "dw_striding_conv1d": convolutions over time of width 5, the last giving `feat_out` features.  Every
+    stage has biases and a ReLU.  `is_causal` pads on the left instead of both sides, which makes L // 2 +
+    1 frames of L.
+
+    Frames beyond an item's length never reach valid frames.  `chunking_factor` > 1 computes the batch in
+    so many pieces, 1 only when one piece would overflow 32-bit indices, -1 never; results are the same,
+    but for one item alone under "dw_striding", where NeMo then leaves its padding unmasked, and so does this.
+
+    Sources: Fast Conformer (arXiv 2305.05084), section 2.1; for vggnet: arXiv 1910.12977, section 2.
     """
 
     def __init__(
-        self, subsampling: str, subsampling_factor: int, feat_in: int, feat_out: int, conv_channels: int
+        self,
+        subsampling: str,
+        subsampling_factor: int,
+        feat_in: int,
+        feat_out: int,
+        conv_channels: int,
+        is_causal: bool = False,
+        chunking_factor: int = 1,
     ) -> None:
         super().__init__()
-        if subsampling != "dw_striding":
-            raise ValueError(f"subsampling: {subsampling!r} is not supported yet; use dw_striding")
-        stages = subsampling_factor.bit_length() - 1
-        if subsampling_factor < 2 or 2**stages != subsampling_factor:
-            raise ValueError(f"subsampling_factor: {subsampling_factor}; dw_striding needs 2, 4, 8, ...")
-        self.subsampling_factor = subsampling_factor
-        layers: list[nn.Module] = [
-            nn.Conv2d(1, conv_channels, KERNEL, STRIDE, PADDING),
-            nn.ReLU(inplace=True),
-        ]
-        width = strided_length(feat_in)
-        for _ in range(stages - 1):
-            layers += [
-                nn.Conv2d(conv_channels, conv_channels, KERNEL, STRIDE, PADDING, groups=conv_channels),
-                nn.Conv2d(conv_channels, conv_channels, 1),
-                nn.ReLU(inplace=True),
-            ]
-            width = strided_length(width)
-        self.out = nn.Linear(conv_channels * width, feat_out)
+        if subsampling not in STAGES:
+            raise ValueError(
+                f"subsampling: {subsampling!r}; use {', '.join(STAGES)}, stacking, stacking_norm or null"
+            )
+        self.stages = subsampling_factor.bit_length() - 1
+        if subsampling_factor < 2 or 2**self.stages != subsampling_factor:
+            raise ValueError(f"subsampling_factor: {subsampling_factor}; {subsampling} needs 2, 4, 8, ...")
+        if chunking_factor not in (-1, 1) and (chunking_factor < 1 or chunking_factor % 2):
+            raise ValueError(
+                f"subsampling_conv_chunking_factor: {chunking_factor}; use -1, 1 or an even number"
+            )
+        self.subsampling, self.subsampling_factor = subsampling, subsampling_factor
+        self.chunking_factor, self.channels = chunking_factor, conv_channels
+        self.stage = STAGES[subsampling]
+        if is_causal and subsampling in CAUSAL:
+            self.stage = Stage(self.stage.kernel, self.stage.kernel - 1, STRIDE - 1)
+        self.over_time = subsampling.endswith("conv1d")
+        layers = _layers(subsampling, self.stages, feat_in, feat_out, conv_channels, is_causal)
+        self.out: nn.Linear | None = None
+        if not self.over_time:
+            width = feat_in
+            for _ in range(self.stages):
+                width = self.stage.length(width)
+            self.out = nn.Linear(conv_channels * width, feat_out)
         self.conv = nn.Sequential(*layers)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, feat_in), lengths (B,) int64 -> (B, T', feat_out), lengths' (B,) int64."""
-        x = x.unsqueeze(1)
-        for layer in self.conv:
-            # Only strided layers look at neighbouring frames, so only they need the padding to be zero.
-            if isinstance(layer, nn.Conv2d) and layer.stride[0] == STRIDE:
-                x = layer(_zero_padding(x, lengths))
-                lengths = strided_length(lengths)
-            else:
-                x = layer(x)
-        x = _zero_padding(x, lengths)
+        x = x.transpose(1, 2) if self.over_time else x.unsqueeze(1)
+        pieces = self._pieces(x)
+        masked = not (self.chunking_factor > 1 and len(x) == 1 and self.subsampling == "dw_striding")
+        if pieces == 1:
+            x, lengths = self._convolve(x, lengths, masked)
+        else:
+            size = max(1, len(x) // pieces)
+            split = zip(x.split(size), lengths.split(size), strict=True)
+            done = [self._convolve(*piece, masked) for piece in split]
+            x, lengths = torch.cat([y for y, _ in done]), torch.cat([length for _, length in done])
+        if self.out is None:
+            return x.transpose(1, 2), lengths
         return self.out(x.transpose(1, 2).flatten(2)), lengths
 
+    def _convolve(self, x: Tensor, lengths: Tensor, masked: bool) -> tuple[Tensor, Tensor]:
+        """The stack on (B, C, T, F) or (B, C, T).
 
-def strided_length(length):
-    """Frames (int or integer tensor) that a strided convolution makes of `length`: half of it, rounded up."""
-    return (length + 2 * PADDING - KERNEL) // STRIDE + 1
+        Padding is blanked in the input and before each ReLU, which keeps zeros: no other layer that looks
+        at neighbours, nor the end of the stack, comes before a ReLU has.  Blanking in place costs no copy.
+        """
+        if masked:
+            x = x.masked_fill(self._padding(x, lengths), 0.0)
+        for layer in self.conv:
+            if isinstance(layer, nn.ReLU) and masked:
+                x = x.masked_fill_(self._padding(x, lengths), 0.0)
+            x = layer(x)
+            if _stride(layer) == STRIDE:
+                lengths = self.stage.length(lengths)
+        return x, lengths
+
+    def _padding(self, x: Tensor, lengths: Tensor) -> Tensor:
+        padding = (torch.arange(x.shape[2], device=x.device)[None, :] >= lengths[:, None])[:, None]
+        return padding if self.over_time else padding[..., None]
+
+    def _pieces(self, x: Tensor) -> int:
+        if self.chunking_factor != 1:
+            return max(1, self.chunking_factor)
+        if self.over_time or x.numel() * self.channels <= INDEX_LIMIT * STRIDE**2:
+            return 1
+        return 2 ** math.ceil(math.log2(x.numel() * self.channels / (INDEX_LIMIT * STRIDE**2)))
 
 
-def _zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
-    valid = torch.arange(x.shape[2], device=x.device)[None, :] < lengths[:, None]
-    return x * valid[:, None, :, None].to(x.dtype)
+def _stride(layer: nn.Module) -> int:
+    stride = getattr(layer, "stride", 1)
+    return stride[0] if isinstance(stride, tuple) else stride
+
+
+def _layers(
+    kind: str, stages: int, feat_in: int, feat_out: int, channels: int, causal: bool
+) -> list[nn.Module]:
+    """The modules of `conv`, made in NeMo's order, which is that of their initial weights."""
+    layers: list[nn.Module] = []
+    for stage in range(stages):
+        first, last = stage == 0, stage == stages - 1
+        planes, inputs = (1, feat_in) if first else (channels, channels)
+        outputs = feat_out if last else channels
+        if kind == "vggnet":
+            layers += [nn.Conv2d(planes, channels, 3, 1, 1), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(inplace=True)]
+            layers.append(nn.MaxPool2d(2, STRIDE, ceil_mode=True))
+            continue
+        if kind == "striding" or (kind == "dw_striding" and first):
+            layers.append(_halving_conv2d(planes, channels, 1, causal))
+        elif kind == "dw_striding":
+            layers.append(_halving_conv2d(channels, channels, channels, causal))
+            layers.append(nn.Conv2d(channels, channels, 1))
+        elif kind == "striding_conv1d" and causal:
+            layers.append(CausalConv1d(inputs, outputs, 5, STRIDE))
+        elif kind == "striding_conv1d":
+            layers.append(nn.Conv1d(inputs, outputs, 5, STRIDE, 2))
+        else:
+            layers.append(nn.Conv1d(inputs, inputs, 5, STRIDE, 2, groups=inputs))
+            layers.append(nn.Conv1d(inputs, outputs, 1))
+        layers.append(nn.ReLU(inplace=True))
+    return layers
+
+
+def _halving_conv2d(inputs: int, outputs: int, groups: int, causal: bool) -> nn.Conv2d:
+    if causal:
+        return CausalConv2d(inputs, outputs, 3, STRIDE, groups=groups)
+    return nn.Conv2d(inputs, outputs, 3, STRIDE, 1, groups=groups)
