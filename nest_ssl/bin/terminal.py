@@ -75,14 +75,14 @@ def progress_bar(total: float | None, unit: str, description: str = "", initial:
 
 def _reader_is_gone() -> bool:
     """True if standard output is a pipe that nobody reads: a broken pipe elsewhere is an error."""
-    if not hasattr(select, "poll"):  # Windows: standard output is the likely one
-        return True
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
-    except (OSError, ValueError):
-        return False
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if hasattr(select, "poll"):
+        try:
+            poll = select.poll()
+            poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
+        except (OSError, ValueError):
+            return False
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    return True  # Windows cannot say, and standard output is the likely one
 
 
 class _AtTheMargin:

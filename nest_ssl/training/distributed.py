@@ -283,7 +283,11 @@ def _device(options: TrainerOptions, local_rank: int) -> torch.device:
 
 def _first_host(nodelist: str) -> str:
     hosts = subprocess.run(
-        ["scontrol", "show", "hostnames", nodelist], capture_output=True, text=True, check=True
+        ["scontrol", "show", "hostnames", nodelist],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
     )
     return hosts.stdout.split()[0]
 
