@@ -1,16 +1,10 @@
-"""Make manifests of train, dev and test, or check manifests.
+"""Make manifests from data of other tools, divide them into train, dev and test, or check them.
 
-Example:
-  python -m nest_ssl.bin.manifest --in data/prompts.jsonl --in data/telephone.jsonl \\
-      --out-dir data/manifests --split-by key --dev 0.05 --test 0.05 --min-duration 0.5 --max-duration 20
-
-writes train.jsonl, dev.jsonl, test.jsonl, dropped.jsonl (id and reason of each dropped row) and report.json.
-All rows with the same value of the --split-by field go to the same split, whatever their language or codec;
-where a value goes depends on it and --seed alone, so it stays there when data are added.
-
-  python -m nest_ssl.bin.manifest --check data/manifests/{train,dev,test}.jsonl --sample-rate 16000
-
-names every row with a problem, an id that two of the manifests share included; exits with 1 if there is one.
+--from KIND --in PATH --out FILE   one row per utterance of a Kaldi directory, FunASR jsonl, folder of
+                                   audio, Hugging Face data set, NeMo manifest or Lhotse cuts
+--in FILE --out-dir DIR            train.jsonl, dev.jsonl, test.jsonl; rows with the same --split-by
+                                   value stay together, and where they are as data are added
+--check FILE...                    every row with a problem; exit status 1 if there is one
 """
 
 from __future__ import annotations
@@ -19,23 +13,34 @@ import argparse
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from nest_ssl.bin.terminal import progress_bar, run
-from nest_ssl.data.manifest_check import Checked, check_manifests
+from nest_ssl.data.manifest_check import Checked, Problem, check_manifests, check_source
+from nest_ssl.data.sources.build import READERS, BuildOptions, SourceReport, beside, build_manifest
+from nest_ssl.data.sources.record import SourceOptions
 from nest_ssl.data.splits import SPLITS, SplitOptions, SplitReport, split_manifests
 from nest_ssl.files.atomic import replaced
 
 log = logging.getLogger(__name__)
 
 SHOWN_PROBLEMS = 20
+EXAMPLE = """\
+example:
+  python -m nest_ssl.bin.manifest --from kaldi --in data/train --out data/all.jsonl
+  python -m nest_ssl.bin.manifest --in data/all.jsonl --out-dir data/manifests --split-by speaker
+  python -m nest_ssl.bin.manifest --check data/manifests/{train,dev,test}.jsonl --sample-rate 8000
+docs/manifests.md shows every kind of input and the fields of a row."""
 
 
 def main(argv: list[str]) -> int:
     arguments = parse(argv)
     if arguments.check:
         return check(arguments)
+    if arguments.kind:
+        return convert(arguments)
     options = SplitOptions(
         split_by=arguments.split_by,
         dev=arguments.dev,
@@ -45,7 +50,7 @@ def main(argv: list[str]) -> int:
         seed=arguments.seed,
         drop_bad=arguments.drop_bad,
     )
-    report = split_manifests(arguments.inputs, arguments.out_dir, options)
+    report = split_manifests([Path(name) for name in arguments.inputs], arguments.out_dir, options)
     print(table(report))
     print(f"manifests in {arguments.out_dir}")
     return 0
@@ -64,16 +69,64 @@ def table(report: SplitReport) -> str:
     return "\n".join(lines)
 
 
+def convert(arguments: argparse.Namespace) -> int:
+    """Write a manifest of data that another tool keeps."""
+    with progress_bar(None, "utt", arguments.kind) as bar:
+        report = build_manifest(
+            arguments.kind, arguments.inputs, arguments.out, build_options(arguments), bar.update
+        )
+    print(source_table(report))
+    print(f"manifest {arguments.out}, left out {beside(arguments.out, 'dropped.jsonl')}")
+    return 0
+
+
+def build_options(arguments: argparse.Namespace) -> BuildOptions:
+    """The options of --from."""
+    source = SourceOptions(
+        root=arguments.root,
+        texts=arguments.text,
+        allow_pipes=arguments.allow_pipes,
+        audio_column=arguments.audio_column,
+        text_column=arguments.text_column,
+        id_column=arguments.id_column,
+        split=arguments.split,
+    )
+    return BuildOptions(
+        source=source,
+        audio_dir=arguments.audio_dir,
+        convert=arguments.convert,
+        jobs=arguments.jobs,
+        drop_bad=arguments.drop_bad,
+        min_duration=arguments.min_duration,
+        max_duration=arguments.max_duration,
+        sample_rate=arguments.sample_rate,
+    )
+
+
+def source_table(report: SourceReport) -> str:
+    """The report of --from as it is printed: rows, what is worth a look, what was left out and why."""
+    facts = report.as_dict()
+    lines = [f"rows {report.rows}, {report.seconds / 3600:.4f} h"]
+    rates = ", ".join(f"{count} of {rate} Hz" for rate, count in facts["rows_by_sample_rate"].items())
+    if rates:
+        lines.append(f"  {rates}")
+    for name, count in facts.items():
+        if name.startswith("rows_") and isinstance(count, int) and count:
+            lines.append(f"  {count} {name.removeprefix('rows_').replace('_', ' ')}")
+    lines.append(f"left out {sum(values['rows'] for values in facts['dropped'].values())}")
+    lines += [f"  {values['rows']} {reason}" for reason, values in facts["dropped"].items()]
+    return "\n".join(lines)
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Check manifests; all problems go to a file, the first of them to the terminal."""
     kinds: Counter[str] = Counter()
     checked = Checked()
-    path = arguments.problems or Path(f"{arguments.check[0]}.problems.txt")
+    named = str(arguments.check[0]).rstrip("/")
+    path = arguments.problems or Path(f"{named}.problems.txt")
     with ExitStack() as stack, progress_bar(None, "row", "check") as bar:
         file = None
-        for problem in check_manifests(
-            arguments.check, checked, arguments.sample_rate, arguments.decode, arguments.threads
-        ):
+        for problem in problems_of(arguments, checked):
             if file is None:
                 file = stack.enter_context(open(stack.enter_context(replaced(path)), "w", encoding="utf-8"))
             file.write(f"{problem}\n")
@@ -89,6 +142,8 @@ def check(arguments: argparse.Namespace) -> int:
         print(
             f"{checked.several_channels} rows have several channels: training on them needs channel_selector"
         )
+    if checked.in_archives:
+        print(f"{checked.in_archives} rows name members of archives: their audio was not looked at")
     if total:
         print(f"all of them are in {path}")
         return 1
@@ -97,43 +152,83 @@ def check(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def problems_of(arguments: argparse.Namespace, checked: Checked) -> Iterator[Problem]:
+    """The problems of manifests, or with --from of other data."""
+    if arguments.kind:
+        return check_source(arguments.kind, arguments.check, checked, build_options(arguments))
+    paths = [Path(name) for name in arguments.check]
+    return check_manifests(paths, checked, arguments.sample_rate, arguments.decode, arguments.jobs)
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m nest_ssl.bin.manifest",
+        usage="%(prog)s [--from KIND] --in PATH (--out FILE | --out-dir DIR) [options]\n"
+        "       %(prog)s --check FILE... [options]",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLE,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=26, width=108
+        ),
     )
-    make = parser.add_argument_group("making")
-    make.add_argument(
-        "--in", dest="inputs", type=Path, action="append", metavar="FILE", help="a manifest; may be repeated"
+    add = parser.add_argument
+    add("--in", dest="inputs", action="append", metavar="PATH", help="what is read; may be repeated")
+    add("--min-duration", type=float, metavar="S", help="seconds; shorter rows are left out")
+    add("--max-duration", type=float, metavar="S", help="seconds; longer rows are left out")
+    add(
+        "--drop-bad", action="store_true", help="leave out and count what cannot be used, instead of stopping"
     )
-    make.add_argument("--out-dir", type=Path, help="folder of what is written")
-    make.add_argument("--split-by", default="key", metavar="FIELD", help="[%(default)s]")
-    make.add_argument("--dev", type=float, default=0.05, help="share of the field's values [%(default)s]")
-    make.add_argument("--test", type=float, default=0.05, help="share of the field's values [%(default)s]")
-    make.add_argument("--min-duration", type=float, metavar="S", help="seconds; shorter rows are dropped")
-    make.add_argument("--max-duration", type=float, metavar="S", help="seconds; longer rows are dropped")
-    make.add_argument("--seed", type=int, default=0, help="another one gives another division [%(default)s]")
-    make.add_argument(
-        "--drop-bad", action="store_true", help="drop rows that cannot be used, instead of stopping"
-    )
+    jobs = min(16, 4 * (os.cpu_count() or 1))
+    add("--jobs", "--threads", type=int, default=jobs, metavar="N", help="readers of audio [%(default)s]")
+    add_source_options(parser)
+    split = parser.add_argument_group("dividing")
+    split.add_argument("--out-dir", type=Path, metavar="DIR", help="folder of train, dev and test.jsonl")
+    split.add_argument("--split-by", default="key", metavar="FIELD", help="[%(default)s]")
+    split.add_argument("--dev", type=float, default=0.05, help="share of the field's values [%(default)s]")
+    split.add_argument("--test", type=float, default=0.05, help="share of the field's values [%(default)s]")
+    split.add_argument("--seed", type=int, default=0, help="another one divides otherwise [%(default)s]")
     checks = parser.add_argument_group("checking")
-    checks.add_argument("--check", type=Path, nargs="+", metavar="FILE", help="manifests to check")
-    checks.add_argument("--sample-rate", type=int, help="Hz that all audio should have [any]")
+    checks.add_argument("--check", nargs="+", metavar="FILE", help="manifests; with --from, its kind of data")
+    checks.add_argument(
+        "--sample-rate", type=int, metavar="HZ", help="that all audio should have, also with --from [any]"
+    )
     checks.add_argument("--decode", action="store_true", help="decode all audio: finds damage behind headers")
     checks.add_argument("--problems", type=Path, metavar="FILE", help="list of problems [FILE.problems.txt]")
-    checks.add_argument(
-        "--threads",
-        type=int,
-        default=min(16, 4 * (os.cpu_count() or 1)),
-        help="readers of audio [%(default)s]",
-    )
     arguments = parser.parse_args(argv)
-    if bool(arguments.check) == bool(arguments.inputs):
-        parser.error("give either --in FILE with --out-dir DIR, or --check FILE")
-    if arguments.inputs and arguments.out_dir is None:
-        parser.error("--in needs --out-dir DIR")
+    refuse_contradictions(parser, arguments)
     return arguments
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """The options of --from."""
+    source = parser.add_argument_group("reading data of other tools")
+    add = source.add_argument
+    add("--from", dest="kind", choices=tuple(READERS), metavar="KIND", help=", ".join(READERS))
+    add("--out", type=Path, metavar="FILE", help="manifest; FILE.dropped.jsonl and .report.json go beside it")
+    add("--root", type=Path, metavar="DIR", help="relative audio paths start here [here, or beside the list]")
+    add("--audio-dir", type=Path, metavar="DIR", help="audio that is in no file of its own is written here")
+    add("--convert", action="store_true", help="write there, too, what can only be decoded from its start on")
+    add("--allow-pipes", action="store_true", help="kaldi, lhotse: run commands (without a shell)")
+    add("--text", type=Path, metavar="FILE", help="funasr: transcripts of a wav.scp [text beside it]")
+    add("--split", metavar="NAME", help="huggingface: train, test, ... [all]")
+    for column in ("audio", "text", "id"):
+        add(
+            f"--{column}-column", metavar="NAME", help=f"huggingface: column of the {column} [by usual names]"
+        )
+
+
+def refuse_contradictions(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a message where the options do not say one thing."""
+    if bool(arguments.check) == bool(arguments.inputs):
+        parser.error("give either --in PATH with --out FILE or --out-dir DIR, or --check FILE")
+    if arguments.inputs and arguments.kind and arguments.out is None:
+        parser.error("--from needs --out FILE")
+    if arguments.inputs and arguments.kind and arguments.out_dir is not None:
+        parser.error(
+            "--from writes one manifest: give --out FILE, and divide it by a second call with --out-dir"
+        )
+    if arguments.inputs and not arguments.kind and arguments.out_dir is None:
+        parser.error("--in needs --out-dir DIR, or --from KIND with --out FILE")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nest_ssl.data.sources.build import BuildOptions, SourceReport, rows_of
+from nest_ssl.data.sources.nemo import is_tarred
+from nest_ssl.data.sources.record import Unusable
 from nest_ssl.data.splits import double_digests, positive_seconds
 from nest_ssl.files.audio import audio_info, read_audio
 from nest_ssl.files.manifest import parse_row, read_lines
@@ -20,9 +23,9 @@ ROWS_UNDER_WAY = 1024
 
 
 class Problem(NamedTuple):
-    """A problem: manifest, line from 1 (0 = the whole file), kind, and what was found."""
+    """A problem: manifest, line from 1 (0 = the whole file, or what it says), kind, and what was found."""
 
-    manifest: Path
+    manifest: Path | str
     line: int
     kind: str
     detail: str
@@ -34,11 +37,16 @@ class Problem(NamedTuple):
 
 @dataclass
 class Checked:
-    """Sums over the rows that were parsed; those with several channels need channel_selector to be used."""
+    """Sums over the rows that were parsed.
+
+    several_channels: rows that need channel_selector to be used; in_archives: rows of tarred manifests, whose
+    audio is not looked at.
+    """
 
     rows: int = 0
     seconds: float = 0.0
     several_channels: int = 0
+    in_archives: int = 0
 
 
 def check_manifests(
@@ -61,6 +69,27 @@ def check_manifests(
         yield from _check_manifest(manifest, checked, doubles, seen, sample_rate, decode, threads)
 
 
+def check_source(
+    kind: str,
+    inputs: Sequence[str],
+    checked: Checked,
+    options: BuildOptions,
+) -> Iterator[Problem]:
+    """Give the problems of data that another tool keeps: what would not become a row, and why.
+
+    Nothing is written; the commands of pipes and the audio in tables are decoded.
+    """
+    report = SourceReport()
+    for found in rows_of(kind, inputs, Path(), options, report, dry=True):
+        checked.rows += 1
+        if isinstance(found, Unusable):
+            yield Problem(found.place, 0, found.reason, found.detail)
+    checked.seconds, checked.several_channels = report.seconds, report.several_channels
+    checked.in_archives = report.not_looked_at
+    if checked.rows == 0:
+        yield Problem(", ".join(inputs), 0, "empty", "there are no utterances")
+
+
 def _check_manifest(
     manifest: Path,
     checked: Checked,
@@ -72,6 +101,7 @@ def _check_manifest(
 ) -> Iterator[Problem]:
     """`doubles`: digests of the names that come more than once; `seen`: where each of these came first."""
     empty = True
+    tarred = is_tarred(manifest)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         under_way: deque[tuple[list[Problem], Future[list[Problem]] | None]] = deque()
         for line_number, content in read_lines(manifest):
@@ -91,6 +121,10 @@ def _check_manifest(
                 if first != place:
                     detail = f"{row_identity(row)!r} is also that of {first}"
                     problems.append(Problem(manifest, line_number, "double id", detail))
+            if tarred or "shard_id" in row:
+                checked.in_archives += 1
+                under_way.append((problems, None))
+                continue
             arguments = (row, manifest, line_number, checked, sample_rate, decode)
             under_way.append((problems, pool.submit(_check_audio, *arguments)))
             if len(under_way) >= ROWS_UNDER_WAY:
@@ -156,12 +190,19 @@ def _check_audio(
     except (ValueError, OSError) as error:
         return [Problem(manifest, line, "unreadable audio", str(error))]
     problems = []
+    if info.missing_frames:
+        detail = f"{path}: it ends {info.missing_frames / info.sample_rate:.3f} s before its header says"
+        problems.append(Problem(manifest, line, "unreadable audio", detail))
     if info.num_frames == 0:
         problems.append(Problem(manifest, line, "unreadable audio", f"{path}: it has no samples"))
     if info.channels > 1:
         checked.several_channels += 1
     if sample_rate is not None and info.sample_rate != sample_rate:
         detail = f"{path} has {info.sample_rate} Hz, not {sample_rate}"
+        problems.append(Problem(manifest, line, "wrong sample rate", detail))
+    stated_rate = row.get("orig_sample_rate")
+    if stated_rate not in (None, info.sample_rate):
+        detail = f"{path} has {info.sample_rate} Hz, orig_sample_rate is {stated_rate!r}"
         problems.append(Problem(manifest, line, "wrong sample rate", detail))
     difference = _difference(row, info.duration_s)
     if difference:

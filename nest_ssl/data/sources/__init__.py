@@ -1,0 +1,1 @@
+"""Data as other tools keep them, as manifest rows: Kaldi, FunASR, folders, Hugging Face, NeMo, Lhotse."""
