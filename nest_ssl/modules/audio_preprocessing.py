@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,8 +32,14 @@ class AudioToMelSpectrogramPreprocessor(nn.Module):
     "all_features", a mapping with `fixed_mean` and `fixed_std`, or null.  `dither` is the deviation of
     white noise added in training mode.  `pad_to` pads the time axis to a multiple (0: no padding).
 
-    Options that NeMo accepts without effect (`rng`, `nb_max_freq`, `stft_exact_pad`, `stft_conv`) are
-    accepted. Raises ValueError for values that are not supported, naming the key.
+    `nb_augmentation_prob`: in training mode an item loses all from `nb_max_freq` Hz on with that
+    probability, as telephone speech does; no effect where half the sample rate is not above it.  `rng`, a
+    random.Random, draws it; None is Python's global generator, which the trainer seeds.
+    `dither_in_place` false leaves the caller's waveform as it is, true is NeMo's way.
+
+    Options that NeMo accepts without effect (`use_torchaudio`, `stft_exact_pad`, `stft_conv`) are accepted;
+    the torchaudio front end of NeMo before 2.0 had the same features but for rounding.
+    Raises ValueError for values that are not supported, naming the key.
     """
 
     def __init__(
@@ -65,14 +72,9 @@ class AudioToMelSpectrogramPreprocessor(nn.Module):
         use_torchaudio: bool = False,
         stft_exact_pad: bool = False,
         stft_conv: bool = False,
+        dither_in_place: bool = True,
     ) -> None:
         super().__init__()
-        if nb_augmentation_prob:
-            raise ValueError(f"nb_augmentation_prob: {nb_augmentation_prob} is not supported yet; use 0")
-        if use_torchaudio:
-            raise ValueError(
-                "use_torchaudio: true is not supported; the default front end gives the same features"
-            )
         self.sample_rate = sample_rate
         self.featurizer = FilterbankFeatures(
             sample_rate=sample_rate,
@@ -95,6 +97,10 @@ class AudioToMelSpectrogramPreprocessor(nn.Module):
             pad_value=pad_value,
             magnitude_power=mag_power,
             mel_norm=mel_norm,
+            dither_in_place=dither_in_place,
+            narrow_band_prob=nb_augmentation_prob,
+            narrow_band_hz=nb_max_freq,
+            rng=rng,
         )
         # Follows the model's dtype, so that model.half() gets half-precision features from a float32
         # computation.
@@ -105,10 +111,9 @@ class AudioToMelSpectrogramPreprocessor(nn.Module):
         """input_signal (B, N), length (B,) int64 in samples -> features (B, D, T), frames (B,) int64.
 
         In training mode the dither noise is added to `input_signal` in place when that is float32, as in
-        NeMo.
+        NeMo (unless `dither_in_place` is false, or `exact_pad` pads it first).
         """
-        signal = input_signal.to(torch.float32)
-        self.featurizer.add_dither(signal)
+        signal = self.featurizer.padded_and_dithered(input_signal.to(torch.float32))
         features, frames = self.featurizer(signal, length)
         return features.to(self.dtype_sentinel_tensor.dtype), frames
 
@@ -120,9 +125,9 @@ class AudioToMelSpectrogramPreprocessor(nn.Module):
 
         Equal to two calls, dither included: its noise is drawn for `first`, then for `second`.
         """
-        signals = [first.to(torch.float32), second.to(torch.float32)]
-        for signal in signals:
-            self.featurizer.add_dither(signal)
+        signals = [
+            self.featurizer.padded_and_dithered(signal.to(torch.float32)) for signal in (first, second)
+        ]
         features, frames = self.featurizer(torch.cat(signals), torch.cat([first_length, second_length]))
         first_features, second_features = features.to(self.dtype_sentinel_tensor.dtype).chunk(2)
         first_frames, second_frames = frames.chunk(2)
@@ -160,6 +165,10 @@ class FilterbankFeatures(nn.Module):
         pad_value: float,
         magnitude_power: float,
         mel_norm: str | None,
+        dither_in_place: bool,
+        narrow_band_prob: float,
+        narrow_band_hz: float,
+        rng: Any,
     ) -> None:
         super().__init__()
         self.window_length, self.hop_length = window_length, hop_length
@@ -176,7 +185,12 @@ class FilterbankFeatures(nn.Module):
         self.preemphasis = preemphasis
         self.log, self.log_zero_guard_type = log, log_zero_guard_type
         self.log_zero_guard_value = _guard_value(log_zero_guard_value)
-        self.dither = dither
+        self.dither, self.dither_in_place = dither, dither_in_place
+        if not 0.0 <= narrow_band_prob <= 1.0:
+            raise ValueError(f"nb_augmentation_prob: {narrow_band_prob} is not a probability")
+        self.narrow_band_prob = narrow_band_prob if narrow_band_hz < sample_rate / 2 else 0.0
+        self.narrow_band_bin = int((narrow_band_hz / sample_rate) * self.n_fft)
+        self.rng = random if rng is None else rng
         self.pad_to, self.pad_value = pad_to, pad_value
         self.frame_splicing = frame_splicing
         # Samples of zeros on either side; exact_pad makes N samples give exactly N // hop columns.
@@ -193,20 +207,26 @@ class FilterbankFeatures(nn.Module):
         frames = (num_samples + 2 * self.stft_padding - self.n_fft) // self.hop_length
         return torch.where(num_samples == 0, 0, frames).to(torch.int64)
 
-    def add_dither(self, signal: Tensor) -> None:
-        """Add white noise to `signal` in place, in training mode, from the device's global generator."""
+    def padded_and_dithered(self, signal: Tensor) -> Tensor:
+        """signal (B, N) float32 as `forward` takes it: padded for `exact_pad`, with dither in training mode.
+
+        The noise comes from the device's global generator; unless padded, `signal` itself gets it.
+        """
+        if self.exact_pad:
+            signal = F.pad(signal, (self.stft_padding, self.stft_padding))
         if self.training and self.dither > 0:
-            signal += self.dither * torch.randn_like(signal)
+            noise = self.dither * torch.randn_like(signal)
+            signal = signal.add_(noise) if self.dither_in_place else signal + noise
+        return signal
 
     def forward(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """signal (B, N) float32, length (B,) -> features (B, D, T) float32, frames (B,) int64; no dither.
+        """signal (B, N) of `padded_and_dithered`, length (B,) -> features (B, D, T) float32, frames (B,).
 
         Frames from the item's own length on hold `pad_value`.
         """
         frames = self.get_seq_len(length)
-        if self.exact_pad:
-            # Before samples from `length` on are zeroed, as in NeMo: the last `stft_padding` of it go too.
-            signal = F.pad(signal, (self.stft_padding, self.stft_padding))
+        # With `exact_pad` samples from `length` on are zeroed after the padding, as in NeMo: the last
+        # `stft_padding` of the item go too.
         if self.preemphasis is not None:
             signal = torch.cat((signal[:, :1], signal[:, 1:] - self.preemphasis * signal[:, :-1]), dim=1)
             signal = signal.masked_fill(_beyond(length, signal.shape[1]), 0.0)
@@ -239,6 +259,10 @@ class FilterbankFeatures(nn.Module):
         )
         # The root and the power that undoes it look idle, but keep the last bit equal to NeMo's.
         magnitude = torch.view_as_real(spectrum).square().sum(-1).sqrt()
+        if self.training and self.narrow_band_prob > 0:
+            for item in magnitude:
+                if self.rng.random() < self.narrow_band_prob:
+                    item[self.narrow_band_bin :] = 0.0
         if self.magnitude_power != 1.0:
             magnitude = magnitude.pow(self.magnitude_power)
         return torch.matmul(self.fb.to(magnitude.dtype), magnitude)
@@ -262,34 +286,6 @@ class FilterbankFeatures(nn.Module):
         std = variance.sqrt()
         std = std.masked_fill(std.isnan(), 0.0) + STD_FLOOR  # a single frame has no deviation: 0 / 0
         return centred / std
-
-
-class SpectrogramAugmentation(nn.Module):
-    """The `spec_augment` section that NeMo's masked-token configurations carry but never apply.
-
-    It is there so that those configurations load unchanged; numbers of masks other than 0 are refused,
-    since they would have no effect (masking is `mask_processor`'s).
-    """
-
-    def __init__(
-        self,
-        freq_masks: int = 0,
-        time_masks: int = 0,
-        freq_width: int = 10,
-        time_width: float = 10,
-        rng: Any = None,
-        mask_value: float = 0.0,
-        use_vectorized_code: bool = True,
-        use_numba_spec_augment: bool = False,
-    ) -> None:
-        super().__init__()
-        for key, value in (("freq_masks", freq_masks), ("time_masks", time_masks)):
-            if value:
-                raise ValueError(f"{key}: {value} would have no effect in masked-token models; use 0")
-
-    def forward(self, input_spec: Tensor, length: Tensor) -> Tensor:
-        """Give `input_spec` (B, D, T) unchanged."""
-        return input_spec
 
 
 def _beyond(length: Tensor, size: int) -> Tensor:

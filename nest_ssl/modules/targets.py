@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from nest_ssl.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor, SpectrogramAugmentation
+from nest_ssl.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
 from nest_ssl.modules.conformer_encoder import ConformerEncoder
-from nest_ssl.modules.ssl_modules.augmentation import MultiSpeakerNoiseAugmentation
+from nest_ssl.modules.conv_asr import ConvASRDecoder, ConvASRDecoderReconstruction
+from nest_ssl.modules.spectrogram_augmentation import MaskedPatchAugmentation, SpectrogramAugmentation
+from nest_ssl.modules.ssl_modules.augmentation import MultiSpeakerNoiseAugmentation, SpeakerNoiseAugmentation
 from nest_ssl.modules.ssl_modules.masking import RandomBlockMasking
 from nest_ssl.modules.ssl_modules.multi_softmax_decoder import MultiSoftmaxDecoder
 from nest_ssl.modules.ssl_modules.quantizers import RandomProjectionVectorQuantizer
@@ -15,7 +17,11 @@ _NEMO = "nemo.collections.asr.modules"
 _HOMES = {
     AudioToMelSpectrogramPreprocessor: ("audio_preprocessing",),
     SpectrogramAugmentation: ("audio_preprocessing",),
+    MaskedPatchAugmentation: ("audio_preprocessing",),
     ConformerEncoder: ("conformer_encoder",),
+    ConvASRDecoder: ("conv_asr",),
+    ConvASRDecoderReconstruction: ("conv_asr",),
+    SpeakerNoiseAugmentation: ("ssl_modules", "ssl_modules.augmentation"),
     MultiSpeakerNoiseAugmentation: ("ssl_modules", "ssl_modules.augmentation"),
     RandomBlockMasking: ("ssl_modules", "ssl_modules.masking"),
     MultiSoftmaxDecoder: ("ssl_modules", "ssl_modules.multi_softmax_decoder"),

@@ -352,38 +352,8 @@ def test_construction_leaves_the_callers_configuration_alone():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.mask_position=post_conv", "model.mask_position: 'post_conv' is not supported yet"),
-        ("model.encoder.subsampling=vggnet", "model.encoder.subsampling: 'vggnet' is not supported yet"),
-        (
-            "model.encoder.subsampling_factor=6 model.preprocessor.pad_to=12",
-            "model.encoder.subsampling_factor: 6",
-        ),
-        (
-            "model.encoder.self_attention_model=abs_pos",
-            "model.encoder.self_attention_model: abs_pos is not supported yet",
-        ),
-        (
-            "model.encoder.att_context_size=[20,0]",
-            "model.encoder.att_context_size: [20, 0] is not supported yet",
-        ),
-        (
-            "model.encoder.conv_norm_type=layer_norm",
-            "model.encoder.conv_norm_type: layer_norm is not supported yet",
-        ),
-        (
-            "model.encoder.conv_context_size=causal",
-            "model.encoder.conv_context_size: causal is not supported yet",
-        ),
+        ("model.mask_position=mid_conv", "model.mask_position: 'mid_conv' is not pre_conv or post_conv"),
         ("model.encoder.conv_kernel_size=8", "model.encoder.conv_kernel_size: 8 is even"),
-        ("model.encoder.untie_biases=false", "model.encoder.untie_biases: False is not supported yet"),
-        ("model.encoder.stochastic_depth_drop_prob=0.1", "model.encoder.stochastic_depth_drop_prob: 0.1"),
-        (
-            "model.encoder.causal_downsampling=true",
-            "model.encoder.causal_downsampling: True is not supported yet",
-        ),
-        ("model.encoder.feat_out=7", "model.encoder.feat_out: 7 is not supported yet"),
-        ("+model.encoder.reduction=pooling", "model.encoder.reduction: pooling is not supported yet"),
-        ("+model.encoder.global_tokens=1", "model.encoder.global_tokens: 1 is not supported yet"),
         ("model.encoder.n_heads=7", "model.encoder.n_heads: 7 does not divide"),
         (
             "+model.encoder.n_layer=3",
@@ -398,7 +368,10 @@ def test_construction_leaves_the_callers_configuration_alone():
         ("model.quantizer.squeeze_single=true", "model.decoder.squeeze_single"),
         ("model.quantizer.dist_fn=l1", "model.quantizer.dist_fn: 'l1'"),
         ("model.masking.mask_prob=1.5", "model.masking.mask_prob: 1.5"),
-        ("model.spec_augment.freq_masks=2", "model.spec_augment.freq_masks: 2"),
+        ("model.spec_augment.time_width=1.5", "model.spec_augment.time_width: 1.5"),
+        ("+model.parity=nemo3", "model.parity: 'nemo3'"),
+        ("+model.parity.dithr=copy", "model.parity.dithr is unknown; did you mean dither?"),
+        ("+model.parity.masking=nemo4", "model.parity.masking: 'nemo4' is not nemo2 or nemo3"),
         ("model.preprocessor.window=gauss", "model.preprocessor.window: 'gauss'"),
         ("model.preprocessor.normalize=per_featur", "model.preprocessor.normalize: 'per_featur'"),
         (

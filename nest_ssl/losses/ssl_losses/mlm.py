@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ class MLMLoss(nn.Module):
     `mask_threshold` of the mask values it was made from are set.
     """
 
+    needs_labels = True
+
     def __init__(self, combine_time_steps: int = 1, mask_threshold: float = 0.8) -> None:
         super().__init__()
         self.combine_time_steps = combine_time_steps
@@ -20,22 +23,32 @@ class MLMLoss(nn.Module):
 
     def forward(
         self,
-        masks: Tensor,
-        decoder_outputs: Tensor,
-        targets: Tensor,
+        masks: Tensor | None = None,
+        decoder_outputs: Tensor | None = None,
+        targets: Tensor | None = None,
         decoder_lengths: Tensor | None = None,
         target_lengths: Tensor | None = None,
+        spec_masks: Tensor | None = None,
     ) -> Tensor:
         """masks (B, D, T), decoder_outputs (B, T', C), targets (B, T') int64 -> float32 scalar.
 
-        The outputs are log probabilities.  Lengths are ignored, as in NeMo: masks lie within the items.
-        NaN if no frame is masked.
+        The outputs are log probabilities.  `spec_masks` is another name of `masks`; without either all
+        frames count.  Lengths are ignored, as in NeMo: masks lie within the items.  Outputs with one frame
+        more or less than the mask (causal sub-sampling) are compared up to the shorter end; targets that
+        are shorter than that are padded with token 0.  NaN if no frame is masked.
         """
-        selected = self.selected_frames(masks)
+        if decoder_outputs is None or targets is None:
+            raise ValueError("the loss needs decoder_outputs and targets")
+        masks = spec_masks if masks is None else masks
+        if masks is None:
+            selected = torch.ones(decoder_outputs.shape[:2], dtype=torch.bool, device=decoder_outputs.device)
+        else:
+            selected = self.selected_frames(masks)
         check_frames(selected, decoder_outputs)
-        if targets.shape[1] < selected.shape[1]:
-            targets = F.pad(targets, (0, selected.shape[1] - targets.shape[1]))
-        return F.nll_loss(decoder_outputs[selected].float(), targets[selected])
+        frames = min(selected.shape[1], decoder_outputs.shape[1])
+        selected = selected[:, :frames]
+        targets = F.pad(targets, (0, frames - targets.shape[1]))  # cut where that is negative
+        return F.nll_loss(decoder_outputs[:, :frames][selected].float(), targets[selected])
 
     def selected_frames(self, masks: Tensor) -> Tensor:
         """masks (B, D, T) -> (B, T') bool, True at the encoder frames that count."""
@@ -44,6 +57,8 @@ class MLMLoss(nn.Module):
 
 class MultiMLMLoss(nn.Module):
     """`MLMLoss` averaged over `num_decoders` codebooks."""
+
+    needs_labels = True
 
     def __init__(
         self,
@@ -79,11 +94,14 @@ class MultiMLMLoss(nn.Module):
 
 
 def check_frames(selected: Tensor, outputs: Tensor) -> None:
-    """Raise ValueError unless the mask and the decoder have the same number of frames."""
-    if selected.shape[1] != outputs.shape[1]:
+    """Raise ValueError unless the mask and the decoder have the same number of frames, or one more or less.
+
+    Causal sub-sampling makes one frame more than there are tokens.
+    """
+    if abs(selected.shape[1] - outputs.shape[1]) > 1:
         raise ValueError(
             f"the mask has {selected.shape[1]} encoder frames and the decoder {outputs.shape[1]}; "
-            "loss.combine_time_steps must be encoder.subsampling_factor"
+            "loss.combine_time_steps must be the number of mask frames per encoder frame"
         )
 
 
