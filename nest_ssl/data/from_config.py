@@ -1,75 +1,27 @@
-"""The sections `train_ds` and `validation_ds` of a configuration: NeMo's keys, honoured or refused."""
+"""The sections `train_ds` and `validation_ds` of a configuration, made into a loader."""
 
 from __future__ import annotations
 
 import logging
-import math
-import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
-from nest_ssl.config import resolved, suggestion
+from nest_ssl.config import resolved
+from nest_ssl.data.bucket_plan import BucketPlan, bucket_batch_sizes
+from nest_ssl.data.inputs import Part, open_parts, parts_of_section
+from nest_ssl.data.joined import JoinedCorpus
+from nest_ssl.data.keys import checked_options
+from nest_ssl.data.lhotse_inputs import parts_of_lhotse
 from nest_ssl.data.loader import SSLDataLoader
 from nest_ssl.data.noise_batch import BatchAugmentor
-from nest_ssl.data.plan import DURATION_JITTER, BatchPlan
+from nest_ssl.data.perturb import augmentor_from_config
+from nest_ssl.data.plan import BatchPlan, Selection
+from nest_ssl.data.selections import Mixture, Repeated
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset
-
-# Key -> its default; manifest_filepath and sample_rate have none.  The last block is ours or Lhotse's.
-HONOURED: dict[str, Any] = {
-    "manifest_filepath": None,
-    "sample_rate": None,
-    "noise_manifest": None,
-    "batch_size": None,
-    "shuffle": False,
-    "num_workers": 0,
-    "pin_memory": False,
-    "drop_last": False,
-    "min_duration": None,
-    "max_duration": None,
-    "trim_silence": False,
-    "channel_selector": None,
-    "batch_augmentor": None,
-    "batch_duration": None,
-    "use_bucketing": True,
-    "duration_jitter": DURATION_JITTER,
-    "prefetch_factor": 2,
-    "multiprocessing_context": None,
-    "max_corrupt": 0,
-}
-# Features that are not there: accepted only with the values that leave them off.
-ONLY_OFF: dict[str, tuple[Any, ...]] = {
-    "is_tarred": (False, None),
-    "tarred_audio_filepaths": (None, "", []),
-    "is_concat": (False, None),
-    "use_lhotse": (False, None),
-    "input_cfg": (None,),
-    "bucketing_batch_size": (None,),
-    "bucketing_weights": (None,),
-    "augmentor": (None, {}),
-    "int_values": (False, None),
-    "max_utts": (0, None),
-    "shard_manifests": (False, None),
-}
-# Options of those features (of no effect while they are off), and keys that NeMo's SSL data ignores as well.
-WITHOUT_EFFECT = (
-    "concat_sampling_technique",
-    "concat_sampling_temperature",
-    "concat_sampling_scale",
-    "concat_sampling_probabilities",
-    "concat_sampling_seed",
-    "concat_shuffle",
-    "concat_num_samples",
-    "shuffle_n",
-    "tarred_shard_strategy",
-    "bucketing_strategy",
-    "use_start_end_token",
-    "labels",
-    "parser",
-    "normalize_transcripts",
-    "return_sample_id",
-)
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +38,15 @@ def ssl_data_from_config(
 ) -> SSLDataLoader:
     """Build dataset, plan and loader from a section; `name` is its dotted key, for messages.
 
-    NeMo's keys keep their meaning.  Beyond NeMo:
+    NeMo's keys keep their meaning; docs/training_data.md has all of them.  Beyond NeMo:
     batch_duration: seconds of padded audio in a batch (Lhotse's name); batch_size is then the most utterances
         it may hold, and may be null.
-    use_bucketing: true (Lhotse's name, there false) batches utterances of like length; false gives NeMo's
-        order.
+    use_bucketing: true (Lhotse's name; with use_lhotse false is the default) batches utterances of like
+        length; false gives NeMo's order.
     duration_jitter: 0..1, how far from its duration an utterance may be sorted, other in every epoch.
     max_corrupt: 0 stops at the first utterance that cannot be read; N leaves out up to N of them, named in
         the log; counted by each rank from the start of the process.
+    noise_failure: "error" or "zeros" where 20 noise recordings in a row cannot be read.
     prefetch_factor: batches under way per worker.
     multiprocessing_context: fork, spawn or forkserver, how workers start; null is fork on Linux, and no
         workers elsewhere whatever num_workers says.
@@ -104,39 +57,48 @@ def ssl_data_from_config(
     Raises ValueError for unknown keys, bad values and features that are not there.
     """
     values = resolved(section, name) if isinstance(section, DictConfig) else dict(section)
-    _check_keys(values, name)
-    options = HONOURED | {key: value for key, value in values.items() if key in HONOURED}
-    _check_values(options, name)
+    options = checked_options(values, name)
     if options["batch_augmentor"] and batch_augmentor is None:
         raise ValueError(f"{name}.batch_augmentor describes an augmentor, but none was built from it")
     if training is None:
         training = not name.rpartition(".")[2].startswith(("validation", "test"))
+    bins = _bin_sizes(options, name)
+    if bins:  # as NeMo: what is longer than the last bin has no batch size
+        options["max_duration"] = min(options["max_duration"] or bins[-1][0], bins[-1][0])
+    parts = parts_of_lhotse(options, name) if options["use_lhotse"] else parts_of_section(options, name)
+    least_s = (options["pad_min_duration"] or 0.0) if options["use_lhotse"] else 1.0
     dataset = AudioNoiseDataset(
-        options["manifest_filepath"],
+        None,
         options["sample_rate"],
+        corpus=open_parts(parts, options, name),
         noise_manifest=options["noise_manifest"],
-        min_duration=options["min_duration"],
-        max_duration=options["max_duration"],
+        min_audio_len_secs=least_s,
+        pad_mode="zero" if options["use_lhotse"] else "repeat",  # as NeMo does in either case
         trim_silence=options["trim_silence"],
         channel_selector=options["channel_selector"],
         max_corrupt=options["max_corrupt"],
+        augmentor=augmentor_from_config(options["augmentor"], options["sample_rate"], f"{name}.augmentor"),
+        truncate_duration=options["truncate_duration"],
+        truncate_offset_type=options["truncate_offset_type"],
+        zeros_without_noise=options["noise_failure"] == "zeros",
         seed=seed,
         name=name,
     )
-    plan = BatchPlan(
-        dataset.lengths(),
-        batch_size=options["batch_size"],
-        batch_duration=options["batch_duration"],
-        shuffle=options["shuffle"],
-        use_bucketing=options["use_bucketing"],
-        duration_jitter=options["duration_jitter"],
-        drop_last=options["drop_last"],
-        training=training,
-        seed=seed,
-        rank=rank,
-        world_size=world_size,
-        name=name,
-    )
+    order_seed = options["seed"] if isinstance(options["seed"], int) else seed
+    copies = world_size if training and options["tarred_shard_strategy"] == "replicate" else 1
+    common = {
+        "shuffle": options["shuffle"],
+        "use_bucketing": options["use_bucketing"],
+        "duration_jitter": options["duration_jitter"],
+        "quadratic_duration": options["quadratic_duration"],
+        "drop_last": options["drop_last"],
+        "training": training,
+        "seed": order_seed,
+        "rank": rank,
+        "world_size": world_size,
+        "name": name,
+    }
+    plan = _plan(dataset, parts, options, common, copies)
     return SSLDataLoader(
         dataset,
         plan,
@@ -148,46 +110,109 @@ def ssl_data_from_config(
     )
 
 
-def _check_keys(values: Mapping[str, Any], name: str) -> None:
-    known = [*HONOURED, *ONLY_OFF, *WITHOUT_EFFECT]
-    for key, value in values.items():
-        if key not in known:
-            raise ValueError(f"{name}.{key} is no option of the data; {suggestion(str(key), known)}")
-        if key in ONLY_OFF and value not in ONLY_OFF[key]:
-            off = "null" if ONLY_OFF[key][0] is None else str(ONLY_OFF[key][0]).lower()
-            raise ValueError(f"{name}.{key}={value!r} is not supported; set it to {off}")
-    for key in ("manifest_filepath", "sample_rate"):
-        if values.get(key) in (None, "", [], "???"):
-            raise ValueError(f"{name}.{key} must be given")
+def _plan(
+    dataset: AudioNoiseDataset,
+    parts: Sequence[Part],
+    options: dict[str, Any],
+    common: dict[str, Any],
+    copies: int,
+) -> BatchPlan | BucketPlan:
+    """Plan the batches: plain, of a mixture of parts, or of buckets; `copies`: how often an item comes."""
+    name, durations = common["name"], dataset.lengths()
+    starts = (
+        dataset.corpus.starts.tolist() if isinstance(dataset.corpus, JoinedCorpus) else [0, len(durations)]
+    )
+    selection: Selection | None = Repeated(0, len(durations), copies) if copies > 1 else None
+    if options["is_concat"]:
+        selection = Mixture(
+            starts,
+            options["concat_sampling_technique"],
+            temperature=options["concat_sampling_temperature"],
+            scale=options["concat_sampling_scale"] * copies,
+            probabilities=options["concat_sampling_probabilities"],
+            shuffle=options["concat_shuffle"],
+            seed=common["seed"]
+            if options["concat_sampling_seed"] is None
+            else options["concat_sampling_seed"],
+            name=name,
+        )
+    elif len(parts) > 1 and parts[0].weight is not None:
+        total = sum(part.weight or 0.0 for part in parts)
+        selection = Mixture(
+            starts,
+            "random",
+            scale=copies,
+            probabilities=[(part.weight or 0.0) / total for part in parts],
+            seed=common["seed"],
+            name=name,
+        )
+    if not options["use_lhotse"] and len(parts) > 1 and not options["is_concat"]:
+        return _plan_of_buckets(durations, starts, options, common, copies)
+    elif options["bucketing_batch_size"] is not None or options["bucketing_weights"]:
+        raise ValueError(
+            f"{name}.bucketing_batch_size and bucketing_weights are for buckets: a list of lists in "
+            f"{name}.manifest_filepath"
+        )
+    return BatchPlan(
+        durations,
+        batch_size=options["batch_size"],
+        batch_duration=options["batch_duration"],
+        bin_sizes=_bin_sizes(options, name),
+        selection=selection,
+        **common,
+    )
 
 
-def _check_values(options: dict[str, Any], name: str) -> None:
-    """Check types and ranges; null means the default, where there is one."""
-    for key, value in options.items():
-        if value is None and HONOURED[key] is not None:
-            options[key] = value = HONOURED[key]
-        if value is None:
-            continue
-        if key in ("shuffle", "pin_memory", "drop_last", "trim_silence", "use_bucketing"):
-            good, wanted = isinstance(value, bool), "true or false"
-        elif key in ("sample_rate", "batch_size", "prefetch_factor"):
-            good, wanted = _whole(value) and value >= 1, "a whole number of at least 1"
-        elif key in ("num_workers", "max_corrupt"):
-            good, wanted = _whole(value) and value >= 0, "a whole number of at least 0"
-        elif key in ("batch_duration", "min_duration", "max_duration", "duration_jitter"):
-            good = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-            wanted = "a number"
-        elif key == "multiprocessing_context":
-            good = value in (methods := multiprocessing.get_all_start_methods())
-            wanted = f"null or one of {', '.join(methods)}"
-        else:
-            continue
-        if not good:
-            raise ValueError(f"{name}.{key} must be {wanted}, not {value!r}")
-    low, high = options["min_duration"], options["max_duration"]
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"{name}.min_duration {low} is above {name}.max_duration {high}")
+def _bin_sizes(options: dict[str, Any], name: str) -> list[tuple[float, int]] | None:
+    """Give (seconds, utterances) of Lhotse's buckets with fixed batch sizes; None without them."""
+    bins, sizes = options["bucket_duration_bins"], options["bucket_batch_size"]
+    if bins is None and sizes is None:
+        return None
+    number = all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in bins or ())
+    if not isinstance(bins, list) or not bins or not number or sorted(set(bins)) != bins:
+        raise ValueError(
+            f"{name}.bucket_duration_bins must be a list of ascending seconds (text does not count in "
+            f"pre-training), not {bins!r}"
+        )
+    if sizes is None:
+        return None  # use_bucketing sorts by length without edges
+    whole = isinstance(sizes, list) and all(isinstance(size, int) and size >= 1 for size in sizes)
+    if not whole or len(sizes) != len(bins):
+        raise ValueError(
+            f"{name}.bucket_batch_size must be a whole number for each of the {len(bins)} "
+            f"bucket_duration_bins, not {sizes!r}"
+        )
+    return list(zip(bins, sizes, strict=True))
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _plan_of_buckets(
+    durations: np.ndarray,
+    starts: Sequence[int],
+    options: dict[str, Any],
+    common: dict[str, Any],
+    copies: int,
+) -> BucketPlan:
+    """Plan NeMo's bucketing lists: each part is a bucket."""
+    name, count = common["name"], len(starts) - 1
+    weights = options["bucketing_weights"] or [1] * count
+    whole = all(isinstance(weight, int) and not isinstance(weight, bool) and weight > 0 for weight in weights)
+    if len(weights) != count or not whole:
+        raise ValueError(
+            f"{name}.bucketing_weights must be a whole number above 0 for each of the {count} buckets, not "
+            f"{weights!r}"
+        )
+    sizes = bucket_batch_sizes(options["bucketing_batch_size"], count, options["batch_size"], name)
+    buckets = []
+    for number, (start, stop) in enumerate(pairwise(starts)):
+        selection = Repeated(start, stop, weights[number] * copies)
+        buckets.append(
+            BatchPlan(
+                durations,
+                batch_size=sizes[number],
+                batch_duration=options["batch_duration"],
+                selection=selection,
+                stream=f"bucket {number}",
+                **common,
+            )
+        )
+    return BucketPlan(buckets, options["bucketing_strategy"], name)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import multiprocessing
+import multiprocessing.connection
+import os
 import shutil
 import signal
+import threading
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from nest_ssl.data.bucket_plan import BucketPlan
 from nest_ssl.data.noise_batch import AudioNoiseBatch, BatchAugmentor
 from nest_ssl.data.plan import BatchPlan, EpochPlan
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey
@@ -41,7 +46,7 @@ class SSLDataLoader:
     def __init__(
         self,
         dataset: AudioNoiseDataset,
-        plan: BatchPlan,
+        plan: BatchPlan | BucketPlan,
         num_workers: int = 0,
         pin_memory: bool = False,
         batch_augmentor: BatchAugmentor | None = None,
@@ -115,16 +120,14 @@ class SSLDataLoader:
 
     def fingerprint(self) -> str:
         """Give a text that changes when the order or content of the batches would."""
-        dataset, plan = self.dataset, self.plan
-        noise = dataset.noise.corpus.indexes if dataset.noise else []
+        dataset = self.dataset
         facts = {
-            "manifests": [index.fingerprint() for index in dataset.corpus.indexes],
-            "noise": [index.fingerprint() for index in noise],
+            "manifests": dataset.corpus.fingerprint(),
+            "noise": dataset.noise.corpus.fingerprint() if dataset.noise else [],
             "dropped": dataset.corpus.dropped,
-            "audio": [dataset.sample_rate, dataset.min_samples, dataset.pad_mode, dataset.trim_silence],
-            "channel": dataset.channel_selector,
-            "batches": [plan.batch_size, plan.batch_duration, plan.world_size, plan.training, plan.drop_last],
-            "order": [plan.shuffle, plan.use_bucketing, plan.duration_jitter, plan.seed, dataset.seed],
+            "audio": dataset.facts(),
+            "plan": self.plan.facts(),
+            "seed": dataset.seed,
         }
         return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
@@ -182,7 +185,7 @@ class SSLDataLoader:
                 pin_memory=self._pin_memory,
                 prefetch_factor=self.prefetch_factor,
                 persistent_workers=True,
-                worker_init_fn=_leave_signals_to_the_main_process,
+                worker_init_fn=_start_worker,
                 multiprocessing_context=self.start_method,
                 generator=torch.Generator(),  # its own, so that the trainer's random state is left alone
             )
@@ -277,7 +280,23 @@ def _as_it_is(batch: AudioNoiseBatch | _Failure) -> AudioNoiseBatch | _Failure:
     return batch
 
 
-def _leave_signals_to_the_main_process(worker_id: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole group; the trainer saves, then ends its workers."""
+def _start_worker(worker_id: int) -> None:
+    """Leave signals to the main process, and end with it, whatever the worker is doing then.
+
+    Ctrl-C and a scheduler's SIGTERM reach the whole group; the trainer saves, then ends its workers.  A main
+    process that is killed ends nobody: torch's own watchdog only looks between batches, and takes the
+    process that adopted the worker for its parent if the main one died before it first looked.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):  # Slurm's before the time limit reaches every process of the job
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+    if main is not None:
+        threading.Thread(target=_end_with, args=(main.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """Wait for the end of the main process, which the sentinel shows at once even if it came before."""
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)  # a batch under way is nobody's any more

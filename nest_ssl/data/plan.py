@@ -10,8 +10,10 @@ arithmetic and raw bits are used: the plan is the same on every machine.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,6 +48,21 @@ class EpochPlan:
         return self.order[self.bounds[cut] : self.bounds[cut + 1]]
 
 
+class Selection(Protocol):
+    """Which of the dataset's items an epoch has: `count` of them, the same number in every epoch."""
+
+    @property
+    def count(self) -> int: ...
+
+    def items(self, epoch: int) -> np.ndarray:
+        """Give (count,) int32 items, in the order they have where nothing is shuffled."""
+        ...
+
+    def facts(self) -> Any:
+        """Give what the selection depends on, for fingerprints."""
+        ...
+
+
 class BatchPlan:
     """Plans epochs over utterances of known length.
 
@@ -56,6 +73,11 @@ class BatchPlan:
     shuffle: order differs by epoch; otherwise it is always longest first, or the manifest's without
         bucketing.
     use_bucketing: False puts any lengths together (plain random or manifest order, as NeMo's loader).
+    quadratic_duration: seconds d count as d + d**2 / quadratic_duration against `batch_duration`.
+    bin_sizes: [(seconds, utterances)] ascending: a batch whose longest utterance has at most so many seconds
+        holds at most so many utterances.
+    selection: which items an epoch has, some of them several times; None = each once.
+    stream: name of the plan's random draws, where a run has several plans.
     training: ranks get equally many batches.  What does not fill a batch on every rank is left out with
         `drop_last` (other utterances in every epoch if shuffled), otherwise some batches are given twice.
         False, for validation: no batch is repeated and ranks may differ by one; `drop_last` leaves out only
@@ -79,13 +101,19 @@ class BatchPlan:
         rank: int = 0,
         world_size: int = 1,
         name: str = "train_ds",
+        quadratic_duration: float | None = None,
+        bin_sizes: Sequence[tuple[float, int]] | None = None,
+        selection: Selection | None = None,
+        stream: str = "",
     ) -> None:
-        if batch_size is None and batch_duration is None:
+        if batch_size is None and batch_duration is None and not bin_sizes:
             raise ValueError(f"{name}: give batch_size (utterances) or batch_duration (seconds)")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"{name}.batch_size must be at least 1, not {batch_size}")
         if batch_duration is not None and not batch_duration > 0:
             raise ValueError(f"{name}.batch_duration must be positive seconds, not {batch_duration}")
+        if quadratic_duration is not None and not quadratic_duration > 0:
+            raise ValueError(f"{name}.quadratic_duration must be positive seconds, not {quadratic_duration}")
         if not 0 <= duration_jitter < 1:
             raise ValueError(f"{name}.duration_jitter must be in [0, 1), not {duration_jitter}")
         if not 0 <= rank < world_size:
@@ -102,14 +130,42 @@ class BatchPlan:
         self.rank = rank
         self.world_size = world_size
         self.name = name
+        self.quadratic_duration = quadratic_duration
+        self.bin_sizes = list(bin_sizes or ())
+        self.selection = selection
+        self.stream = stream
         self._check_size()
+
+    @property
+    def _by_count(self) -> bool:
+        """True where every batch holds batch_size utterances."""
+        return self.batch_duration is None and not self.bin_sizes
+
+    @property
+    def count(self) -> int:
+        """Number of utterances in an epoch of all ranks, repeated ones counted again."""
+        return len(self.durations) if self.selection is None else self.selection.count
+
+    def facts(self) -> dict[str, Any]:
+        """What the order of the batches depends on, beside the durations."""
+        facts: dict[str, Any] = {
+            "batches": [self.batch_size, self.batch_duration, self.world_size, self.training, self.drop_last],
+            "order": [self.shuffle, self.use_bucketing, self.duration_jitter, self.seed],
+        }
+        if self.quadratic_duration is not None:
+            facts["quadratic_duration"] = self.quadratic_duration
+        if self.bin_sizes:
+            facts["bin_sizes"] = self.bin_sizes
+        if self.selection is not None:
+            facts["selection"] = self.selection.facts()
+        return facts
 
     def num_batches(self, epoch: int) -> int:
         """Number of batches of this rank in `epoch`; cheap when batches are cut by count."""
-        if self.batch_duration is not None:
+        if not self._by_count:
             return len(self.epoch(epoch))
         assert self.batch_size is not None
-        count, ranks = len(self.durations), self.world_size
+        count, ranks = self.count, self.world_size
         if self.training and self.drop_last:
             return count // (self.batch_size * ranks)
         batches = count // self.batch_size if self.drop_last else -(-count // self.batch_size)
@@ -119,7 +175,7 @@ class BatchPlan:
         """Plan one epoch: O(N log N), 10 million utterances take a few seconds and 12 bytes each."""
         order = self._order(epoch if self.shuffle else 0)
         total = len(order)
-        if self.drop_last and self.batch_duration is None:
+        if self.drop_last and self._by_count:
             order = self._without_remainder(order, epoch)
         bounds = self._cut(order)
         count = len(bounds) - 1
@@ -130,7 +186,7 @@ class BatchPlan:
         groups = cuts.reshape(-1, self.world_size)
         columns = np.full(len(groups), self.rank)
         if self.shuffle:
-            bits = order_bits(self.seed, epoch, "groups").random_raw(len(groups))
+            bits = self._bits(epoch, "groups").random_raw(len(groups))
             shuffled = np.argsort(bits, kind="stable")
             # Ranks take turns, or rank 0 would always get the shortest batch of a group.
             columns = (columns + (bits[shuffled] % self.world_size).astype(np.int64)) % self.world_size
@@ -159,13 +215,26 @@ class BatchPlan:
         """Number of utterances longer than `batch_duration`, each of them a batch of its own."""
         if self.batch_duration is None:
             return 0
-        return int(np.count_nonzero(self.durations > np.float64(self.batch_duration)))
+        return int(np.count_nonzero(self._measured(self.durations) > np.float64(self.batch_duration)))
+
+    def _bits(self, epoch: int, purpose: str) -> np.random.Philox:
+        return order_bits(self.seed, epoch, f"{purpose} {self.stream}" if self.stream else purpose)
+
+    def _seconds(self, edge: float) -> float:
+        return float(self._measured(np.array([edge], np.float32))[0])
+
+    def _measured(self, durations: np.ndarray) -> np.ndarray:
+        """Give what durations count as against batch_duration."""
+        if self.quadratic_duration is None:
+            return durations
+        seconds = durations.astype(np.float64)
+        return seconds + seconds * seconds / self.quadratic_duration
 
     def _check_size(self) -> None:
-        count, ranks = len(self.durations), self.world_size
+        count, ranks = self.count, self.world_size
         if count == 0:
             raise ValueError(f"{self.name}: there are no utterances to train on")
-        if not self.drop_last or self.batch_size is None or self.batch_duration is not None:
+        if not self.drop_last or self.batch_size is None or not self._by_count:
             return
         needed = self.batch_size * (ranks if self.training else 1)
         if count < needed:
@@ -177,28 +246,28 @@ class BatchPlan:
             )
 
     def _order(self, epoch: int) -> np.ndarray:
-        count = len(self.durations)
+        count = self.count
+        items = None if self.selection is None else self.selection.items(epoch)
         if not self.shuffle and not self.use_bucketing:
-            return np.arange(count, dtype=np.int32)
+            return np.arange(count, dtype=np.int32) if items is None else items
         # A key in the upper and the item in the lower half of one word: sorted in place, and ties have one
         # order.
         packed = np.empty(count, np.uint64)
-        bits = order_bits(self.seed, epoch, "utterances")
+        bits = self._bits(epoch, "utterances")
         for start in range(0, count, CHUNK):
             stop = min(start + CHUNK, count)
+            chosen = np.arange(start, stop) if items is None else items[start:stop]
             if not self.use_bucketing:
                 keys = (bits.random_raw(stop - start) >> np.uint64(32)).astype(np.uint32)
             else:
-                lengths = self.durations[start:stop].astype(np.float64)
+                lengths = self.durations[chosen].astype(np.float64)
                 if self.shuffle:
                     uniform = (bits.random_raw(stop - start) >> np.uint64(11)) * 2.0**-52 - 1.0
                     lengths *= 1.0 + self.duration_jitter * uniform
                 keys = lengths.astype(np.float32).view(np.uint32)  # positive floats sort as their bits do
                 if not self.shuffle:
                     keys = ~keys  # longest first: what does not fit into memory shows at once
-            packed[start:stop] = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(
-                start, stop, dtype=np.uint64
-            )
+            packed[start:stop] = (keys.astype(np.uint64) << np.uint64(32)) | chosen.astype(np.uint64)
         packed.sort()
         return _lower_halves(packed)
 
@@ -211,23 +280,31 @@ class BatchPlan:
             return order
         if not self.shuffle:
             return order[: count - remainder]
+        if self.selection is not None:
+            left_out = np.argsort(self._bits(epoch, "left out").random_raw(count), kind="stable")[:remainder]
+            return np.delete(order, left_out)
         # A window that moves on by its own width: everyone is left out equally seldom.
         start = epoch * remainder % count
         return order[(order - np.int32(start)) % np.int32(count) >= remainder]
 
     def _cut(self, order: np.ndarray) -> np.ndarray:
-        if self.batch_duration is None:
+        if self._by_count:
             assert self.batch_size is not None
             return np.append(np.arange(0, len(order), self.batch_size), len(order))
         bounds = array("q", [0])
-        limit_s, limit = float(self.batch_duration), self.batch_size or len(order)
+        limit_s = np.inf if self.batch_duration is None else float(self.batch_duration)
+        most = self.batch_size or len(order)
+        edges = [self._seconds(edge) for edge, _ in self.bin_sizes]
+        sizes = [min(size, most) for _, size in self.bin_sizes]
+        sizes.append(sizes[-1] if sizes else most)  # for what is longer than the last edge
         longest, count = 0.0, 0
         for start in range(0, len(order), CHUNK):
             for item, duration in enumerate(
-                self.durations[order[start : start + CHUNK]].tolist(), start=start
+                self._measured(self.durations[order[start : start + CHUNK]]).tolist(), start=start
             ):
                 new_longest = duration if duration > longest else longest
-                if count and (new_longest * (count + 1) > limit_s or count == limit):
+                limit = sizes[bisect_left(edges, new_longest)] if edges else most
+                if count and (new_longest * (count + 1) > limit_s or count >= limit):
                     bounds.append(item)
                     longest, count = duration, 1
                 else:
@@ -241,7 +318,7 @@ class BatchPlan:
         surplus = count % self.world_size
         if surplus == 0:
             return cuts, 0
-        bits = order_bits(self.seed, epoch if self.shuffle else 0, "remainder")
+        bits = self._bits(epoch if self.shuffle else 0, "remainder")
         if self.drop_last:
             if count < self.world_size:
                 raise ValueError(

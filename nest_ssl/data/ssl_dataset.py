@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from nest_ssl.data.corpus import Corpus, Utterance
+from nest_ssl.data.joined import JoinedCorpus
 from nest_ssl.data.noise import NoiseSource
 from nest_ssl.data.noise_batch import (
     AudioNoiseBatch,
@@ -18,9 +19,10 @@ from nest_ssl.data.noise_batch import (
     BatchAugmentor,
     audio_noise_collate,
 )
+from nest_ssl.data.perturb import WaveformAugmentor
 from nest_ssl.data.streams import batch_random, utterance_random
 from nest_ssl.data.trim import trim_silence as trimmed
-from nest_ssl.files.audio import read_audio
+from nest_ssl.files.audio import audio_info, read_audio
 
 __all__ = [
     "AudioNoiseBatch",
@@ -44,12 +46,17 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
     """Map-style dataset over JSON-lines manifests: dataset[i] is item(i, epoch=0).
 
     manifest_filepath, noise_manifest: path, comma-separated paths or a list; without noise, noise is zeros.
+    corpus: the utterances, in place of manifest_filepath, min_duration and max_duration.
     min_duration, max_duration: seconds; rows outside are dropped (see `corpus.dropped`), rows without a
         duration never.
     min_audio_len_secs: shorter audio is repeated (pad_mode "repeat") or padded with zeros ("zero") to this
         length.
     trim_silence: cut quiet ends (60 dB under the loudest frame).
     channel_selector: channel of files with several: a number, a list of numbers or "average".
+    augmentor: changes the waveform of each utterance after reading: called as augmentor(samples, rng).
+    truncate_duration: seconds, of which each utterance keeps as many, from truncate_offset_type: "start",
+        "end" or "random".
+    zeros_without_noise: zeros where 20 noise recordings in a row cannot be read (as NeMo does), not an error.
     max_corrupt: 0, an utterance that cannot be read raises; otherwise a batch becomes smaller and names the
         utterance in `skipped`, for the loader to count.
     seed: every draw for an utterance comes from the stream (seed, epoch, utterance id).
@@ -58,7 +65,7 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        manifest_filepath: str | Path | Sequence[str | Path],
+        manifest_filepath: str | Path | Sequence[str | Path] | None,
         sample_rate: int,
         noise_manifest: str | Path | Sequence[str | Path] | None = None,
         min_duration: float | None = None,
@@ -70,19 +77,30 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
         max_corrupt: int = 0,
         seed: int = 0,
         name: str = "train_ds",
+        corpus: Corpus | JoinedCorpus | None = None,
+        augmentor: WaveformAugmentor | None = None,
+        truncate_duration: float | None = None,
+        truncate_offset_type: str = "random",
+        zeros_without_noise: bool = False,
     ) -> None:
         if pad_mode not in ("repeat", "zero"):
             raise ValueError(f"{name}: pad_mode is 'repeat' or 'zero', not {pad_mode!r}")
-        self.corpus = Corpus(manifest_filepath, min_duration, max_duration, f"{name}.manifest_filepath")
+        if corpus is None:
+            assert manifest_filepath is not None
+            corpus = Corpus(manifest_filepath, min_duration, max_duration, f"{name}.manifest_filepath")
+        self.corpus = corpus
         self.noise: NoiseSource | None = None
         if noise_manifest is not None:
             noise_corpus = Corpus(noise_manifest, name=f"{name}.noise_manifest")
-            self.noise = NoiseSource(noise_corpus, sample_rate, channel_selector)
+            self.noise = NoiseSource(noise_corpus, sample_rate, channel_selector, zeros_without_noise)
         self.sample_rate = sample_rate
         self.min_samples = int(min_audio_len_secs * sample_rate)
         self.pad_mode = pad_mode
         self.trim_silence = trim_silence
         self.channel_selector = channel_selector
+        self.augmentor = augmentor
+        self.truncate_duration = truncate_duration
+        self.truncate_offset_type = truncate_offset_type
         self.max_corrupt = max_corrupt
         self.seed = seed
         self.name = name
@@ -93,8 +111,22 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
     def lengths(self) -> np.ndarray:
         """Give (N,) float32 seconds of each item with its minimum length, before trimming."""
         lengths = self.corpus.lengths()
+        if self.truncate_duration is not None:
+            lengths = np.minimum(lengths, np.float32(self.truncate_duration))
         shortest = np.float32(self.min_samples / self.sample_rate)
         return np.maximum(lengths, shortest) if lengths.min() < shortest else lengths
+
+    def facts(self) -> dict[str, Any]:
+        """What the audio of an item depends on, beside the files."""
+        facts: dict[str, Any] = {
+            "audio": [self.sample_rate, self.min_samples, self.pad_mode, self.trim_silence],
+            "channel": self.channel_selector,
+        }
+        if self.augmentor is not None:
+            facts["augmentor"] = self.augmentor.facts
+        if self.truncate_duration is not None:
+            facts["truncate"] = [self.truncate_duration, self.truncate_offset_type]
+        return facts
 
     def __getitem__(self, i: int) -> AudioNoiseItem:
         return self.item(i, epoch=0)
@@ -105,13 +137,13 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
         Raises ValueError or FileNotFoundError naming manifest, line and file for audio that cannot be read.
         """
         utterance = self.corpus[i]
-        audio = self._read(utterance)
+        if rng is None:
+            rng = utterance_random(self.seed, epoch, utterance.utterance_id)
+        audio = self._read(utterance, rng)
         notes: list[str] = []
         if self.noise is None:
             noise, noise_len = np.zeros_like(audio), len(audio)
         else:
-            if rng is None:
-                rng = utterance_random(self.seed, epoch, utterance.utterance_id)
             noise, noise_len, notes = self.noise.draw(len(audio), rng)
         samples, added = torch.from_numpy(audio), torch.from_numpy(noise)
         return AudioNoiseItem(
@@ -143,15 +175,12 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
         batch.skipped = skipped
         return batch
 
-    def _read(self, utterance: Utterance) -> np.ndarray:
+    def _read(self, utterance: Utterance, rng: np.random.RandomState | None = None) -> np.ndarray:
+        rng = rng or utterance_random(self.seed, 0, utterance.utterance_id)
+        channel = self.channel_selector if utterance.channel is None else utterance.channel
+        begin_s, duration_s = self._span(utterance, rng)
         try:
-            audio, _ = read_audio(
-                utterance.audio_path,
-                self.sample_rate,
-                utterance.offset_s or 0.0,
-                utterance.duration_s,
-                self.channel_selector,
-            )
+            audio, _ = read_audio(utterance.audio(), self.sample_rate, begin_s, duration_s, channel)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{utterance.place}: {error}; relative paths are taken from the manifest's folder"
@@ -160,12 +189,28 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
             raise ValueError(f"{utterance.place}: {error}") from error
         if self.trim_silence:
             audio = trimmed(audio)
+        if self.augmentor is not None:
+            audio = self.augmentor(audio, rng)
         if len(audio) < self.min_samples:
             if self.pad_mode == "zero":
                 audio = np.pad(audio, (0, self.min_samples - len(audio)))
             else:
                 audio = np.tile(audio, math.ceil(self.min_samples / len(audio)))[: self.min_samples]
         return np.ascontiguousarray(audio)
+
+    def _span(self, utterance: Utterance, rng: np.random.RandomState) -> tuple[float, float | None]:
+        """Give offset and duration, seconds, of what is read of an utterance."""
+        begin_s, duration_s = utterance.offset_s or 0.0, utterance.duration_s
+        if self.truncate_duration is None:
+            return begin_s, duration_s
+        if duration_s is None or duration_s <= 0:
+            duration_s = audio_info(utterance.audio()).duration_s - begin_s
+        surplus = duration_s - self.truncate_duration
+        if surplus <= 0:
+            return begin_s, duration_s
+        if self.truncate_offset_type != "start":
+            begin_s += surplus if self.truncate_offset_type == "end" else rng.uniform(0, surplus)
+        return begin_s, self.truncate_duration
 
     def _way_out(self) -> str:
         manifest = self.corpus.manifests[0]

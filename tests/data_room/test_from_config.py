@@ -50,11 +50,18 @@ def test_a_section_without_a_manifest_names_the_key():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"is_tarred": True}, r"is_tarred=True is not supported; set it to false"),
-        ({"is_concat": True}, r"is_concat=True is not supported"),
-        ({"tarred_audio_filepaths": "a.tar"}, "tarred_audio_filepaths='a.tar' is not .*; set it to null"),
-        ({"bucketing_batch_size": [4, 2]}, "bucketing_batch_size=.* is not supported"),
-        ({"use_lhotse": True}, "use_lhotse=True is not supported"),
+        ({"is_tarred": True}, r"tarred_audio_filepaths must be given where model.train_ds.is_tarred is true"),
+        ({"is_concat": True}, r"is_concat mixes at least two manifests"),
+        ({"tarred_audio_filepaths": "a.tar"}, "tarred_audio_filepaths is given, but .*is_tarred is false"),
+        ({"bucketing_batch_size": [4, 2]}, "bucketing_batch_size and bucketing_weights are for buckets"),
+        ({"cuts_path": "a"}, "cuts_path is given, but model.train_ds.use_lhotse is not true"),
+        ({"perturb_speed": True}, "perturb_speed=True is not supported, set it to false: use augmentor"),
+        ({"noise_path": "a"}, "noise_path='a' is not supported, set it to null: name the noise in noise_man"),
+        ({"cut_into_windows_duration": 4}, "cut_into_windows_duration=4 is not .*truncate_duration"),
+        ({"bucketing_strategy": "other"}, "bucketing_strategy must be one of fixed_order, synced_randomized"),
+        ({"augmentor": {"impulse": {"prob": 1}}}, r"train_ds\.augmentor\.impulse is not supported: prepare"),
+        ({"augmentor": {"gain": {"prob": 2}}}, r"augmentor\.gain\.prob must be a number from 0 to 1, not 2"),
+        ({"augmentor": {"gain": {"prob": 1, "min_gain": 1}}}, r"gain\.min_gain .*mean min_gain_dbfs"),
         ({"batchsize": 4}, r"model\.train_ds\.batchsize is no option of the data; did you mean batch_size\?"),
         ({"wibble": 4}, "known keys: manifest_filepath"),
         ({"batch_size": "8"}, "batch_size must be a whole number of at least 1, not '8'"),
@@ -65,7 +72,7 @@ def test_a_section_without_a_manifest_names_the_key():
         ({"min_duration": 9, "max_duration": 2}, "min_duration 9 is above .*max_duration 2"),
         ({"batch_size": 64}, "20 utterances are fewer than the 64 of one step"),
         ({"batch_augmentor": {"_target_": "x"}}, "describes an augmentor, but none was built"),
-        ({"manifest_filepath": [["a"], ["b"]]}, "manifest_filepath: give the path of a manifest"),
+        ({"manifest_filepath": [["a"], "b"]}, "manifest_filepath: give paths, or a list of paths for each"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_by_name(manifest, change, message):
