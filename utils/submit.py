@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Run a command as N shards, each with a log of its own, on this machine.
+"""Run a command as N shards, each with a log of its own, on this machine or as a Slurm array.
 
     utils/submit.py JOB=1:4 data/log/simulate.JOB.log python3 -m nest_ssl.bin.simulate --shard JOB/4
 
 Kaldi's line: JOB is replaced by 1, 2, 3, 4 in LOG and in every word of the command. Without JOB=1:N the
 command runs once. The words reach the program as they are, through no shell; for a pipe: bash -c '... | ...'.
 Ends with status 0 only if every shard did. Only the standard library: it runs before the environment exists.
+
+With --backend slurm the shards are tasks of one job array. --flags has sbatch's own flags, untranslated:
+
+    utils/submit.py --backend slurm --flags="--partition=cpu --mem=4G" JOB=1:4 LOG COMMAND...
+    utils/submit.py --backend slurm --srun --flags="--nodes=2 --ntasks-per-node=8 --gpus=16" LOG COMMAND...
 """
 
 from __future__ import annotations
@@ -19,11 +24,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 GRACE_S = 10  # between the polite signal and SIGKILL; less than the recipe layer gives us
 TAIL_LINES = 25
@@ -48,7 +52,7 @@ class Job:
 
     shards: list[Shard]
     logs: str  # the LOG word with its JOB in place, for messages
-    max_jobs_run: int
+    max_jobs_run: int | None  # None: as many as the back end can
     retry: int
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -63,7 +67,17 @@ def main() -> int:
     report_path = os.environ.get("NEST_SHARD_REPORT")
     if report_path:
         Path(report_path).unlink(missing_ok=True)
-    stopped_by = BACKENDS[arguments.backend](job)
+    if arguments.backend == "slurm":
+        from submit_slurm import Settings, SlurmRun, SubmitError
+
+        settings = Settings(arguments.flags, arguments.srun, arguments.poll)
+        try:
+            stopped_by = SlurmRun(job, settings).run()
+        except SubmitError as error:
+            print(f"submit.py: {error}", file=sys.stderr)
+            return 1
+    else:
+        stopped_by = LocalRun(job).run()
     if stopped_by:
         print(f"submit.py: stopped by {signal.Signals(stopped_by).name}", file=sys.stderr)
         return 128 + stopped_by
@@ -80,14 +94,13 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
-        "--backend", default="local", choices=[*BACKENDS], help="where to run (default: local)"
+        "--backend", default="local", choices=["local", "slurm"], help="where to run (default: local)"
     )
     parser.add_argument(
         "--max-jobs-run",
         type=int,
-        default=cores,
         metavar="N",
-        help="shards at a time (default: cores, here %(default)s)",
+        help=f"shards at a time (default: cores, here {cores}; with slurm as many as Slurm gives)",
     )
     parser.add_argument(
         "--retry",
@@ -96,9 +109,29 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="start a failed shard again up to N times; earlier logs stay as LOG.backup.1, ...",
     )
+    slurm = parser.add_argument_group("with --backend slurm")
+    slurm.add_argument(
+        "--flags", type=shlex.split, default=[], action="extend", help="of sbatch; write --flags='...'"
+    )
+    slurm.add_argument(
+        "--srun", action="store_true", help="start the command with srun: once per task of the job"
+    )
+    slurm.add_argument(
+        "--poll",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds between two looks (default: %(default)g)",
+    )
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
-    if arguments.max_jobs_run < 1:
+    if arguments.backend == "local" and (arguments.flags or arguments.srun):
+        parser.error("--flags and --srun are for --backend slurm")
+    if arguments.backend == "local" and arguments.max_jobs_run is None:
+        arguments.max_jobs_run = cores
+    if arguments.poll <= 0:
+        parser.error(f"--poll {arguments.poll}: above 0")
+    if arguments.max_jobs_run is not None and arguments.max_jobs_run < 1:
         parser.error(f"--max-jobs-run {arguments.max_jobs_run}: at least 1")
     if arguments.retry < 0:
         parser.error(f"--retry {arguments.retry}: 0 or more")
@@ -143,6 +176,7 @@ class LocalRun:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.max_jobs_run = job.max_jobs_run or len(job.shards)
         self.running: dict[int, Shard] = {}  # by process id, which is also the process group
         self.waiting = list(job.shards)
         self.ended = 0
@@ -159,10 +193,10 @@ class LocalRun:
         signal.signal(signal.SIGALRM, lambda *_: self.signal_shards(signal.SIGKILL))
         total = len(self.job.shards)
         if total > 1:
-            say(f"{total} shards, {min(total, self.job.max_jobs_run)} at a time, logs {self.job.logs}")
+            say(f"{total} shards, {min(total, self.max_jobs_run)} at a time, logs {self.job.logs}")
         begin = time.time()
         while self.running or (self.waiting and not self.stopped_by):
-            while self.waiting and len(self.running) < self.job.max_jobs_run and not self.stopped_by:
+            while self.waiting and len(self.running) < self.max_jobs_run and not self.stopped_by:
                 self.start(self.waiting.pop(0))
             self.draw()
             if self.running:
@@ -262,20 +296,6 @@ class LocalRun:
             os.write(self.progress_fd, ("\r\033[K" if clear else f"\r\033[K{line}\r").encode())
         except OSError:  # the terminal is gone; the work is not about it
             self.progress_fd = None
-
-
-def run_local(job: Job) -> int:
-    return LocalRun(job).run()
-
-
-def refuse_slurm(job: Job) -> NoReturn:
-    sys.exit(
-        "submit.py: --backend slurm comes with the cluster release; so far shards run on one machine (local)"
-    )
-
-
-# A back end runs a Job, sets the outcome of its shards, and returns the signal that stopped it, or 0.
-BACKENDS: dict[str, Callable[[Job], int]] = {"local": run_local, "slurm": refuse_slurm}
 
 
 def report_failures(job: Job, report_path: str | None) -> int:

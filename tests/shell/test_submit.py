@@ -1,4 +1,4 @@
-"""utils/submit.py on one machine."""
+"""utils/submit.py on one machine; tests/utils/test_submit_slurm.py has the Slurm back end."""
 
 from __future__ import annotations
 
@@ -116,6 +116,9 @@ def test_retry_keeps_the_earlier_logs(submit: list[str], tmp_path: Path) -> None
         (["JOB=1:x", "JOB.log", "true"], "JOB=1:x: the shards are given as JOB=1:N"),
         (["--max-jobs-run", "0", "a.log", "true"], "--max-jobs-run 0: at least 1"),
         (["--retry", "-1", "a.log", "true"], "--retry -1: 0 or more"),
+        (["--poll", "0", "a.log", "true"], "--poll 0.0: above 0"),
+        (["--flags=--mem=1G", "a.log", "true"], "--flags and --srun are for --backend slurm"),
+        (["--srun", "a.log", "true"], "--flags and --srun are for --backend slurm"),
     ],
 )
 def test_a_mistake_in_the_call_is_named(
@@ -125,12 +128,6 @@ def test_a_mistake_in_the_call_is_named(
     assert result.returncode == 2
     assert message in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_slurm_is_refused_in_a_sentence(submit: list[str], tmp_path: Path) -> None:
-    result = call([*submit, "--backend", "slurm", "a.log", "true"], tmp_path)
-    assert result.returncode == 1
-    assert "--backend slurm comes with the cluster release" in result.stderr
 
 
 def test_a_program_that_does_not_exist_is_named(submit: list[str], tmp_path: Path) -> None:
