@@ -6,7 +6,6 @@ import ctypes
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from nest_ssl.training.options import TrainerOptions
+from nest_ssl.training.slurm import slurm_ranks
 
 
 @dataclass(frozen=True)
@@ -112,20 +112,7 @@ def given_ranks(environment: Mapping[str, str]) -> tuple[int, int, int, str | No
             int(environment["WORLD_SIZE"]),
             "env://",
         )
-    # SLURM_STEP_NUM_TASKS is set by srun only; inside a plain batch script there is one process and no
-    # launcher.
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1 and "SLURM_PROCID" in environment:
-        host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
-        job, step = int(environment.get("SLURM_JOB_ID", 0)), int(environment.get("SLURM_STEP_ID", 0))
-        port = environment.get("MASTER_PORT") or 20000 + (job * 31 + step) % 20000
-        return (
-            int(environment["SLURM_PROCID"]),
-            int(environment["SLURM_LOCALID"]),
-            tasks,
-            f"tcp://{host}:{port}",
-        )
-    return None
+    return slurm_ranks(environment)
 
 
 def _run_rank(
@@ -272,6 +259,8 @@ def _device(options: TrainerOptions, local_rank: int) -> torch.device:
     if not _use_cuda(options):
         return torch.device("cpu")
     number = options.devices[local_rank] if isinstance(options.devices, list) else local_rank
+    if "SLURM_LOCALID" in os.environ and torch.cuda.device_count() == 1:
+        number = 0  # srun --gpus-per-task=1 shows each rank its own GPU only
     if number >= torch.cuda.device_count():
         raise ValueError(
             f"trainer.devices: {options.devices!r} asks for GPU {number}, but PyTorch sees "
@@ -279,17 +268,6 @@ def _device(options: TrainerOptions, local_rank: int) -> torch.device:
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
-
-
-def _first_host(nodelist: str) -> str:
-    hosts = subprocess.run(
-        ["scontrol", "show", "hostnames", nodelist],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=True,
-    )
-    return hosts.stdout.split()[0]
 
 
 def _loopback() -> str | None:

@@ -28,7 +28,7 @@ def test_torchrun_and_srun_are_understood():
         "SLURM_STEP_ID": "2",
         "MASTER_ADDR": "n1",
     }
-    assert given_ranks(srun) == (5, 1, 8, f"tcp://n1:{20000 + 7 * 31 + 2}")
+    assert given_ranks(srun) == (5, 1, 8, f"tcp://n1:{12000 + 7 * 31 + 2}")
 
 
 def options(**given) -> TrainerOptions:
