@@ -58,12 +58,10 @@ def beam_search(
 
     beam_size: prefixes kept after each frame.  prune_nats: labels that far below a frame's best one do not
     extend a prefix; inf tries all.  words: a list that holds or favours.  Exact where the beam is never full
-    and nothing is pruned.  With a list that holds, the result may be empty: nothing of it fits into the frames.
+    and nothing is pruned.  With a list that holds, the result may be empty: no word of it ended.
     """
     if log_probs.ndim != 2 or not 0 <= blank < log_probs.shape[1]:
-        raise ValueError(
-            f"log_probs has the shape {log_probs.shape}; (T, V) with the blank {blank} is needed"
-        )
+        raise ValueError(f"log_probs: shape {log_probs.shape}; (T, V) with the blank {blank} is needed")
     if beam_size < 1 or num_best < 1:
         raise ValueError(f"beam_size {beam_size} and num_best {num_best} must be at least 1")
     root = _Prefix(None, -1, words.start() if words else None, 0.0)
@@ -108,14 +106,13 @@ def _child(prefix: _Prefix, label: int, words: WordList | None) -> _Prefix | Non
         if words and state is None:
             prefix.children[label] = None
         else:
-            prefix.children[label] = _Prefix(
-                prefix, label, state, words.score(state) if words and state else 0.0
-            )
+            bonus = words.score(state) if words and state else 0.0
+            prefix.children[label] = _Prefix(prefix, label, state, bonus)
     return prefix.children[label]
 
 
 def _best(prefixes: list[_Prefix], beam_size: int) -> list[_Prefix]:
-    """The best `beam_size` prefixes; the others are forgotten, so that they do not come back with old sums."""
+    """The best `beam_size` prefixes; the others are forgotten, lest they come back with old sums."""
     if len(prefixes) <= beam_size:
         return prefixes
     prefixes.sort(key=lambda prefix: -(_add(prefix.blank, prefix.other) + prefix.bonus))

@@ -68,7 +68,7 @@ class WordList:
 
 
 def read_words(path: Path, normalize: Callable[[str], str]) -> list[str]:
-    """Give the words of a text file (one a line; a line of several gives each), normalised, without doubles."""
+    """Give the words of a text file, separated by spaces or lines, normalised, without doubles."""
     if not path.is_file():
         raise FileNotFoundError(f"word list {path} does not exist")
     try:
