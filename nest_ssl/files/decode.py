@@ -98,6 +98,14 @@ def _open(file: Any, source: Any, name: str) -> Reader:
             return _through_sox(source, name)
     except ValueError as error:
         raise ValueError(f"{name}: not readable as audio: {error}") from error
+    if suffix in telephone_formats.AMBIGUOUS:
+        if not head.startswith(MAGICS):
+            raise ValueError(
+                f"{name}: not readable as audio: {suffix} files do not say their coding and sample rate; convert "
+                f"it, for example: sox -t raw -r 8000 -e signed -b 16 -c 1 {PurePath(name).name} NAME.wav"
+            )
+        file.seek(0)
+        source = io.BytesIO(file.read())  # soundfile takes the name .raw for its word
     try:
         return _SndfileReader(file, source)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
@@ -107,11 +115,6 @@ def _open(file: Any, source: Any, name: str) -> Reader:
             return StreamReader(file)
         except ValueError as error:
             said = f"{said} (libsndfile); {error} (PyAV)"
-    elif suffix in telephone_formats.AMBIGUOUS:
-        said = (
-            f"{suffix} files do not say their coding and sample rate; convert it, for example by "
-            f"sox -t raw -r 8000 -e signed -b 16 -c 1 {PurePath(name).name} {PurePath(name).stem}.wav"
-        )
     raise ValueError(f"{name}: not readable as audio: {said}")
 
 

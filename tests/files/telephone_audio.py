@@ -41,9 +41,9 @@ def shorten(
 ) -> bytes:
     """Write a version 2 stream of sample type `kind`, whose blocks take the predictors `functions` in turn.
 
-    The predictors are written sample by sample as TR.156 defines them; values must fit `shift` already (they are
-    what is stored, before the shift).  7 is the linear predictor with coefficients `linear` / 32, 8 a block
-    of zeros (its samples are ignored).
+    The predictors are written sample by sample as TR.156 defines them.  The values are what is stored, before
+    the shift.  7 is the linear predictor with coefficients `linear` / 32, 8 a block of zeros (its samples are
+    ignored).
     """
     out = BitWriter()
     for value in (kind, len(channels), block, len(linear), num_means, 0):

@@ -18,7 +18,7 @@ from nest_ssl.data.sources.huggingface import huggingface_utterances
 from nest_ssl.data.sources.kaldi import kaldi_utterances
 from nest_ssl.data.sources.lhotse import lhotse_utterances
 from nest_ssl.data.sources.nemo import manifest_names, nemo_utterances
-from nest_ssl.data.sources.record import SourceOptions, Unusable, Utterance
+from nest_ssl.data.sources.record import AudioFile, SourceOptions, Unusable, Utterance
 from nest_ssl.data.sources.recordings import NotUsable, Recording, Recordings
 from nest_ssl.files.atomic import replaced
 
@@ -202,12 +202,12 @@ def _row(
     offset = found.offset_s or 0.0
     duration = found.duration_s if found.duration_s is not None else whole - offset
     over = offset + duration - whole
-    if offset >= whole or over > max(TOLERANCE_S, found.tail_s):
-        detail = f"it ends at {offset + duration:.3f} s of {audio.path}, which lasts {whole:.3f} s"
-        return unusable("behind the end of the recording", detail)
     if not found.part and found.duration_s is not None and abs(duration - whole) > TOLERANCE_S:
         detail = f"{duration} s are stated, {audio.path} lasts {whole:.3f} s"
         return unusable("wrong duration", detail)
+    if offset >= whole or over > max(TOLERANCE_S, found.tail_s):
+        detail = f"it ends at {offset + duration:.3f} s of {audio.path}, which lasts {whole:.3f} s"
+        return unusable("behind the end of the recording", detail)
     if over > 0:
         report.cut_at_the_end += over > TOLERANCE_S
         duration = whole - offset
@@ -225,12 +225,20 @@ def _row(
     report.several_channels += audio.info.channels > 1
     report.written += audio.written
     report.sample_rates[audio.info.sample_rate] += 1
-    path = str(audio.path) if audio.path.is_absolute() else os.path.relpath(audio.path, folder.absolute())
+    as_absolute = isinstance(found.audio, AudioFile) and found.audio.absolute and not audio.written
+    path = str(audio.path.absolute()) if as_absolute else _relative(audio.path, folder)
     row: dict[str, Any] = {"id": found.id} if found.gets_id else {}
     row |= {"audio_filepath": Path(path).as_posix(), "duration": round(duration, 4)}
     if found.offset_s is not None:
         row["offset"] = found.offset_s
     return row | found.fields
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return os.path.relpath(path.absolute(), folder.absolute())
+    except ValueError:  # Windows: another drive
+        return str(path.absolute())
 
 
 def _wanted(item: Unusable) -> bool:

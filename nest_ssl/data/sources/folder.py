@@ -69,7 +69,7 @@ def folder_utterances(folder: Path, options: SourceOptions) -> Iterator[Utteranc
             match = LIBRISPEECH.fullmatch(path.stem)
             if match and path.stem in texts:
                 fields["speaker"] = match[1]
-            yield Utterance(identity, str(path), AudioFile(path), fields=fields)
+            yield Utterance(identity, str(path), AudioFile(path, path.is_absolute()), fields=fields)
     if empty:
         found = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(5))
         raise FileNotFoundError(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nest_ssl.data.sources.record import (
-    AudioFile,
     SourceOptions,
     Unusable,
     Utterance,
@@ -157,7 +156,7 @@ def _utterance(
         return Unusable(
             name, place, "address", f"{written} is not on this machine; download it and name the file"
         )
-    path = find_audio(written, beside, options)
-    if path is None:
+    audio = find_audio(written, beside, options)
+    if audio is None:
         return missing_audio(name, place, written, beside, options)
-    return Utterance(name, place, AudioFile(path), fields=fields)
+    return Utterance(name, place, audio, fields=fields)

@@ -17,7 +17,6 @@ import numpy as np
 import soundfile
 
 from nest_ssl.data.sources.record import (
-    AudioFile,
     MadeAudio,
     SourceOptions,
     Unusable,
@@ -87,10 +86,10 @@ def _utterance(
     if not written:
         detail = f"{audio_column} holds neither bytes nor a path"
         return Unusable(name, place, "no audio", detail)
-    path = find_audio(str(written), shard, options)
-    if path is None:
+    audio = find_audio(str(written), shard, options)
+    if audio is None:
         return missing_audio(name, place, str(written), shard, options)
-    return Utterance(name, place, AudioFile(path), fields=fields)
+    return Utterance(name, place, audio, fields=fields)
 
 
 def _column(

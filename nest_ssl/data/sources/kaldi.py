@@ -144,14 +144,14 @@ def _audio(
         except ValueError as error:
             return Unusable(key, place, "pipe", str(error))
         return MadeAudio(key, partial(run_pipe, value))
-    path = find_audio(value, scp, options)
-    if path is not None:
-        return AudioFile(path)
+    found = find_audio(value, scp, options)
+    if found is not None:
+        return found
     part = ARCHIVE_PART.fullmatch(value)
     if part:
         archive = find_audio(part[1], scp, options)
         if archive is not None:
-            return MadeAudio(key, partial(archive_wav, archive, int(part[2])))
+            return MadeAudio(key, partial(archive_wav, archive.path, int(part[2])))
     if value.startswith("|") or value == "-":
         return Unusable(key, place, "bad line", f"{value!r} is no file that can be read")
     return missing_audio(key, place, value, scp, options)

@@ -87,7 +87,7 @@ def _audio(
     kind, written = source.get("type"), str(source.get("source", ""))
     if kind == "file":
         found = find_audio(written, path, options)
-        return AudioFile(found) if found else missing_audio(name, place, written, path, options)
+        return found if found else missing_audio(name, place, written, path, options)
     if kind == "command":
         if not options.allow_pipes:
             detail = f"the audio is what a command prints ({written}); --allow-pipes runs such commands"

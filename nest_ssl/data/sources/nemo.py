@@ -77,4 +77,12 @@ def nemo_utterances(manifest: Path, options: SourceOptions) -> Iterator[Utteranc
             fields = {key: value for key, value in row.items() if key not in left_out}
             if row_id(row) is None:  # the same name in two folders is not the same audio
                 identity = row_identity(row | {"audio_filepath": str(path.absolute())})
-            yield Utterance(identity, place, AudioFile(path), offset, duration, fields=fields, gets_id=False)
+            yield Utterance(
+                identity,
+                place,
+                AudioFile(path, Path(audio).is_absolute()),
+                offset,
+                duration,
+                fields=fields,
+                gets_id=False,
+            )

@@ -10,9 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AudioFile:
-    """Audio in a file of its own."""
+    """Audio in a file of its own; absolute: the row names it so, else relative to the manifest's folder."""
 
     path: Path
+    absolute: bool = True
 
     @property
     def key(self) -> str:
@@ -92,18 +93,19 @@ class SourceOptions:
     split: str | None = None
 
 
-def find_audio(written: str, beside: Path, options: SourceOptions) -> Path | None:
+def find_audio(written: str, beside: Path, options: SourceOptions) -> AudioFile | None:
     """Give the file that a source means by `written`, None if it is not there.
 
     Absolute, or relative to `root`; without a root to the working folder, else to the folder of `beside`.
     """
     path = Path(written).expanduser()
+    absolute = path.is_absolute()
     if options.root is not None:
         path = options.root / path
     if path.is_file():
-        return path
+        return AudioFile(path, absolute)
     near = beside.parent / path
-    return near if options.root is None and not path.is_absolute() and near.is_file() else None
+    return AudioFile(near, False) if options.root is None and not absolute and near.is_file() else None
 
 
 def missing_audio(name: str, place: str, written: str, beside: Path, options: SourceOptions) -> Unusable:
