@@ -11,8 +11,6 @@ import torch.nn.attention
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MASKED_SCORE = -10000.0  # NeMo's: finite, so that a row without any allowed key stays finite
-
 
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention in `n_head` heads; positions are in the input.
@@ -60,42 +58,40 @@ class MultiHeadAttention(nn.Module):
         True at queries of padding, which give the bias of `linear_out`.  `pos_emb` is not used.
         """
         with without_float16(query.device.type):
-            q, k, v = self.heads(self.linear_q(query)), self.heads(self.linear_k(key)), self.linear_v(value)
-            mask = None if mask is None else mask[:, None]
-            context = self._attend(q, k, self.heads(v), None, mask)
-            return self._output(context, pad_mask)
+            q = self.heads(self.linear_q(query) * self.scale)
+            k, v = self.heads(self.linear_k(key)), self.heads(self.linear_v(value))
+            return self._output(self._attend(q, k, v, None, mask), pad_mask)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
-        """q, k, v (B, H, T, d_k); scores are (q k + `bias`) scaled; `mask` (B, 1, 1 or T, T)."""
+        """q (scaled), k, v (B, H, T, d_k); `bias` (B, H, T, T) is added to the scores; `mask` as in forward."""
+        if mask is not None:
+            mask = mask[:, None]
         if self.use_pytorch_sdpa:
             return self._attend_sdpa(q, k, v, bias, mask)
-        scores = torch.matmul(q * self.scale, k.transpose(-2, -1))
+        scores = torch.matmul(q, k.transpose(-2, -1))
         if bias is not None:
-            scores.add_(bias, alpha=self.scale)
+            scores.add_(bias)
         if mask is not None:
-            scores.masked_fill_(mask, MASKED_SCORE)
+            scores.add_(penalty(mask, scores.dtype))
         return torch.matmul(self.dropout(scores.softmax(dim=-1)), v)
 
     def _attend_sdpa(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None
     ) -> Tensor:
-        if bias is not None:
-            bias = bias * self.scale
-            if mask is not None:
-                bias.masked_fill_(mask, MASKED_SCORE)
+        if bias is not None and mask is not None:
+            bias = bias + penalty(mask, bias.dtype)
         elif mask is not None:
             bias = ~mask
         dropout = self.dropout.p if self.training else 0.0
         restricted = torch.nn.attention.sdpa_kernel if self.sdpa_backends else contextlib.nullcontext
         with restricted(self.sdpa_backends):
-            return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale
-            )
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=1.0)
 
     def _output(self, context: Tensor, pad_mask: Tensor | None) -> Tensor:
+        context = context.transpose(1, 2).flatten(2)
         if pad_mask is not None:
-            context = context.masked_fill(pad_mask[:, None, :, None], 0.0)
-        return self.linear_out(context.transpose(1, 2).flatten(2))
+            context = context * (~pad_mask)[:, :, None].to(context.dtype)
+        return self.linear_out(context)
 
     def heads(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, d_k)."""
@@ -138,29 +134,40 @@ class RelPositionMultiHeadAttention(MultiHeadAttention):
         """As MultiHeadAttention, with the sinusoids `pos_emb` (1, 2 T - 1, D) of T - 1 ... 1 - T."""
         assert pos_emb is not None
         with without_float16(query.device.type):
-            q = self.linear_q(query)
+            q = self.linear_q(query) * self.scale
             k, v = self.heads(self.linear_k(key)), self.heads(self.linear_v(value))
-            q_content = self.heads(q + self.pos_bias_u.flatten().to(q.dtype))
-            scores = self.position_scores(q, pos_emb)
-            mask = None if mask is None else mask[:, None]
-            context = self._attend(q_content, k, v, rel_shift(scores), mask)
-            return self._output(context, pad_mask)
+            bias = rel_shift(self.position_scores(q, pos_emb))
+            return self._output(self._attend(self.content_query(q), k, v, bias, mask), pad_mask)
+
+    def content_query(self, q: Tensor) -> Tensor:
+        """Scaled projected queries (B, T, D) with u, also scaled: (B, H, T, d_k)."""
+        return self.heads(q + (self.pos_bias_u.flatten() * self.scale).to(q.dtype))
 
     def position_scores(self, q: Tensor, pos_emb: Tensor) -> Tensor:
-        """(q + v) p of projected queries (B, T, D) with each of `pos_emb` (1, P, D): (B, H, T, P).
+        """(q + v) p of scaled projected queries (B, T, D) with each of `pos_emb` (1, P, D): (B, H, T, P).
 
         One product per head for the whole batch, so that p is not repeated for every item.
         """
         batch, frames, _ = q.shape
         p = self.linear_pos(pos_emb.to(self.linear_pos.weight.dtype))
-        q_position = (q + self.pos_bias_v.flatten().to(q.dtype)).reshape(batch * frames, self.h, self.d_k)
-        scores = torch.bmm(q_position.transpose(0, 1), p.view(-1, self.h, self.d_k).permute(1, 2, 0))
+        q_position = q + (self.pos_bias_v.flatten() * self.scale).to(q.dtype)
+        q_position = q_position.reshape(batch * frames, self.h, self.d_k).transpose(0, 1)
+        scores = torch.bmm(q_position, p.view(-1, self.h, self.d_k).permute(1, 2, 0))
         return scores.view(self.h, batch, frames, -1).transpose(0, 1)
 
 
 def pos_bias(n_head: int, n_feat: int) -> nn.Parameter:
     """A learnt (H, d_k) vector per head that starts at zero."""
     return nn.Parameter(torch.zeros(n_head, n_feat // n_head))
+
+
+def penalty(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to scores where `mask` is True: so little that they are exactly 0 after a softmax.
+
+    Finite, so that a row without any allowed key stays finite.  Added because that is faster than filling,
+    forward and backward.
+    """
+    return mask.to(dtype) * (torch.finfo(dtype).min / 2)
 
 
 def rel_shift(scores: Tensor) -> Tensor:
@@ -171,6 +178,9 @@ def rel_shift(scores: Tensor) -> Tensor:
     Transformer-XL, appendix B.
     """
     batch, heads, frames, width = scores.shape
+    if torch.compiler.is_exporting():  # an exported graph knows no strides; Transformer-XL's own way
+        padded = F.pad(scores, (1, 0)).reshape(batch, heads, width + 1, frames)
+        return padded[:, :, 1:].reshape(batch, heads, frames, width)[..., :frames]
     if scores.stride(3) != 1 or scores.stride(2) != width:
         scores = scores.contiguous()
     strides = (scores.stride(0), scores.stride(1), max(width - 1, 1), 1)

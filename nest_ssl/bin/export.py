@@ -1,0 +1,174 @@
+"""Convert a trained model, and write a model card beside it.
+
+Example:
+  python -m nest_ssl.bin.export --to safetensors exp/small/pretrain/final.nemo exp/small/export
+  python -m nest_ssl.bin.export --to encoder exp/small/pretrain encoder.nemo --license apache-2.0
+  python -m nest_ssl.bin.export --to onnx exp/small/pretrain/checkpoints/step-2000 encoder.onnx
+
+MODEL is a .nemo file, a Lightning .ckpt of NeMo's, a directory of model.safetensors and config.yaml, a
+training checkpoint, a run directory (its final.nemo), or bare weights (.safetensors) with --config FILE.
+
+  nemo         the whole model as a .nemo archive, which NeMo restores strictly
+  ckpt         the whole model as a .ckpt for NeMo's init_from_ptl_ckpt
+  safetensors  the whole model as a directory of model.safetensors and config.yaml
+  encoder      preprocessor and encoder alone, for NeMo's CTC and RNNT models; OUT ends in .nemo or .ckpt,
+               or is a directory of safetensors
+  onnx         the encoder as an ONNX graph, compared with onnxruntime where that is installed
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nest_ssl.bin.terminal import run
+from nest_ssl.checkpoints.encoder_only import encoder_only
+from nest_ssl.checkpoints.lightning_ckpt import write_lightning
+from nest_ssl.checkpoints.model_card import model_card, run_facts, write_card
+from nest_ssl.checkpoints.nemo_archive import is_nemo, read_artifacts, write_nemo
+from nest_ssl.checkpoints.safetensors_dir import write_safetensors_dir
+from nest_ssl.checkpoints.source import Source, read_source
+from nest_ssl.checkpoints.state import load_state
+from nest_ssl.config import build, load_config
+from nest_ssl.files.tensors import separate
+from nest_ssl.models.onnx_export import OPSET, check_onnx, export_onnx
+from nest_ssl.models.registry import model_class
+from nest_ssl.models.ssl_config import given_section, marked_section, model_section
+from nest_ssl.modules.targets import TARGETS
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
+    out: Path = arguments.out
+    if out.exists() and not arguments.overwrite:
+        raise ValueError(f"{out} exists; give --overwrite to replace it, or another name")
+    source = with_configuration(read_source(arguments.model), arguments.config)
+    section = whole_section(source)
+    check_fit(source, section)
+    WRITERS[arguments.to](source, section, out, arguments)
+    facts = run_facts(source.path, source.facts.get("step"))
+    card = write_card(out, model_card(source, section, out.name, arguments.to, arguments.license, facts))
+    print(f"{arguments.to} of {source.path} ({source.kind}) in {out}, model card {card}")
+    return 0
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nest_ssl.bin.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--to", required=True, choices=sorted(WRITERS), help="what to write")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="file or directory of the trained model")
+    parser.add_argument("out", type=Path, metavar="OUT", help="file or directory to write")
+    parser.add_argument("--config", type=Path, help="YAML of the model, for weights that carry none")
+    parser.add_argument("--license", metavar="NAME", help="licence to state in the model card")
+    parser.add_argument("--opset", type=int, default=OPSET, help=f"ONNX operator set (default {OPSET})")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    return parser.parse_args(argv)
+
+
+def with_configuration(source: Source, path: Path | None) -> Source:
+    """The source with the model section of `path`, if one is given; ValueError if there is none at all."""
+    if path is not None:
+        given = load_config(path)
+        section: Any = OmegaConf.to_container(given.model if "model" in given else given, resolve=False)
+        return replace(source, config=section)
+    if source.config is None:
+        raise ValueError(f"{source.path} holds weights without a configuration; give --config FILE")
+    return source
+
+
+def whole_section(source: Source) -> dict[str, Any]:
+    """The model section as it is saved: resolved, with its target."""
+    assert source.config is not None
+    plain: Any = OmegaConf.to_container(model_section(source.config), resolve=False)
+    return {**marked_section(given_section(plain)), "target": source.target}
+
+
+def check_fit(source: Source, section: Mapping[str, Any]) -> None:
+    """Raise ValueError unless configuration and weights make one model, of the classes that we build."""
+    found = model_class(source.target)
+    if found is None or section.get("tokenizer") is not None:  # that one needs files of its own
+        log.info("%s: not built here, so keys and shapes are not compared", source.target)
+        return
+    load_state(found(given_section(section)), source.state, str(source.path))
+
+
+def to_nemo(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
+    write_nemo(out, section, separate(source.state), source.target, _artifacts(source))
+
+
+def to_ckpt(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
+    step, epoch = (int(source.facts.get(key) or 0) for key in ("step", "epoch"))
+    write_lightning(out, section, separate(source.state), step, epoch)
+
+
+def to_safetensors(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
+    if out.suffix in (".safetensors", ".nemo", ".ckpt"):
+        raise ValueError(f"{out}: --to safetensors writes a directory; leave the suffix {out.suffix} away")
+    write_safetensors_dir(out, section, source.state)
+    if unkept := _artifacts(source):
+        log.warning("files of the archive that a directory of safetensors does not keep: %s", list(unkept))
+
+
+def to_encoder(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
+    config, state = encoder_only(section, source.state)
+    if out.suffix == ".nemo":
+        write_nemo(out, config, separate(state), config["target"])
+    elif out.suffix == ".ckpt":
+        write_lightning(out, config, separate(state))
+    elif out.suffix:
+        raise ValueError(f"{out}: --to encoder writes .nemo, .ckpt or a directory, not {out.suffix}")
+    else:
+        write_safetensors_dir(out, config, state)
+
+
+def to_onnx(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
+    if out.suffix != ".onnx":
+        raise ValueError(f"{out}: the name of an ONNX file ends in .onnx")
+    config, state = encoder_only(section, source.state)
+    encoder = build(config["encoder"], TARGETS, "model.encoder")
+    weights = {
+        key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")
+    }
+    load_state(encoder, weights, f"{source.path} (encoder)")
+    facts = {key: config[key] for key in ("sample_rate", "preprocessor", "encoder")}
+    written = export_onnx(encoder, out, arguments.opset, facts)
+    if importlib.util.find_spec("onnxruntime") is None:
+        log.warning("onnxruntime is not installed: %s is not compared with torch", out)
+        return
+    try:
+        difference = check_onnx(encoder, out)
+    except ValueError:
+        for path in written:
+            path.unlink()
+        raise
+    log.info("onnxruntime and torch differ by at most %.1e on odd and unequal lengths", difference)
+
+
+def _artifacts(source: Source) -> dict[str, bytes]:
+    """Other files of a .nemo archive, such as a tokenizer's."""
+    return read_artifacts(source.path) if source.path.is_file() and is_nemo(source.path) else {}
+
+
+Writer = Callable[[Source, dict[str, Any], Path, argparse.Namespace], None]
+WRITERS: dict[str, Writer] = {
+    "nemo": to_nemo,
+    "ckpt": to_ckpt,
+    "safetensors": to_safetensors,
+    "encoder": to_encoder,
+    "onnx": to_onnx,
+}
+
+if __name__ == "__main__":
+    run(main)
