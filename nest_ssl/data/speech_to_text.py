@@ -61,7 +61,8 @@ class SpeechToTextBatch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> SpeechToTextBatch:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: change(v) for k, v in values.items() if isinstance(v, Tensor)})
+        changed: dict[str, Any] = {k: change(v) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
 
 class SpeechToTextDataset(AudioNoiseDataset):

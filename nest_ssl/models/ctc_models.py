@@ -17,28 +17,18 @@ from nest_ssl.checkpoints.state import load_state, portable_state
 from nest_ssl.config import build
 from nest_ssl.losses.ctc import CTCLoss
 from nest_ssl.models.ctc_parts import FREEZABLE, layerwise_groups
+from nest_ssl.models.parity import Parity
+from nest_ssl.models.registry import model_class, names_of
 from nest_ssl.models.ssl_config import model_section
-from nest_ssl.modules.conv_asr_decoder import ConvASRDecoder
-from nest_ssl.modules.spec_augment import SpectrogramAugmentation
+from nest_ssl.modules.masked_batch_norm import use_valid_frames
 from nest_ssl.modules.targets import TARGETS as MODULES
 from nest_ssl.text.ctc_labels import collapse
 from nest_ssl.text.error_rates import character_errors, word_errors
 from nest_ssl.text.normalization import TextNormalizer
 from nest_ssl.text.tokenizer import MODEL, PIECES, VOCABULARY, SentencePieceTokenizer
 
-TARGET = "nemo.collections.asr.models.ctc_bpe_models.EncDecCTCModelBPE"
-TARGETS = (TARGET, "nemo.collections.asr.models.EncDecCTCModelBPE")
 SECTIONS = ("preprocessor", "encoder", "decoder")
 FRAMES_OF_SILENCE, LENGTHS_AT_ONCE = 64, 256
-_NEMO = "nemo.collections.asr.modules"
-PARTS: dict[str, Any] = {
-    **MODULES,
-    **{
-        f"{_NEMO}{home}.SpectrogramAugmentation": SpectrogramAugmentation
-        for home in ("", ".audio_preprocessing")
-    },
-    **{f"{_NEMO}{home}.ConvASRDecoder": ConvASRDecoder for home in ("", ".conv_asr")},
-}
 # NeMo's keys of tokenizer files, and the names these have in a folder.
 ARTIFACTS = {"model_path": MODEL, "vocab_path": VOCABULARY, "spe_tokenizer_vocab": PIECES}
 
@@ -52,6 +42,7 @@ class EncDecCTCModelBPE(nn.Module):
     freeze: parts that never train (encoder, pre_encode, decoder).
     freeze_encoder_steps: optimiser steps before the encoder starts to train.
     Frozen parts are in evaluation mode: no dropout, batch statistics as they were.
+    parity: as in pre-training (models/parity.py); batch_norm and dither matter here.
     text_normalization: lower_case, remove_punctuation; null takes the tokenizer's.
     Raises ValueError naming the key of a section that is missing or does not fit another.
     """
@@ -67,6 +58,7 @@ class EncDecCTCModelBPE(nn.Module):
         for section in SECTIONS:
             if not isinstance(self.cfg.get(section), DictConfig):
                 raise ValueError(f"model.{section} is missing; the sections needed are {', '.join(SECTIONS)}")
+        self.parity = Parity.from_config(self.cfg.get("parity"))
         self.tokenizer = tokenizer if tokenizer is not None else _tokenizer_of(self.cfg)
         stated = self.cfg.get("text_normalization")
         if stated is not None:
@@ -74,6 +66,8 @@ class EncDecCTCModelBPE(nn.Module):
         self.cfg.text_normalization = self.tokenizer.normalizer.as_dict()
         self.preprocessor = self._built("preprocessor")
         self.encoder = self._built("encoder")
+        if self.parity.batch_norm == "valid":
+            use_valid_frames(self.encoder)
         self._fill_decoder()
         self.decoder = self._built("decoder")
         self.spec_augmentation = self._built("spec_augment") if self.cfg.get("spec_augment") else None
@@ -107,7 +101,7 @@ class EncDecCTCModelBPE(nn.Module):
             processed_signal, processed_signal_length = self.preprocessor(
                 input_signal=input_signal, length=input_signal_length
             )
-        if self.spec_augmentation is not None:
+        if self.spec_augmentation is not None and self.training:
             processed_signal = self.spec_augmentation(
                 input_spec=processed_signal, length=processed_signal_length
             )
@@ -208,13 +202,19 @@ class EncDecCTCModelBPE(nn.Module):
             artifacts[f"{digest}_{name}"] = files[name]
         config["tokenizer"] = section
         whole = {str(key): value for key, value in config.items()}
-        write_nemo(save_path, whole, portable_state(self), target=TARGET, artifacts=artifacts)
+        write_nemo(
+            save_path,
+            whole,
+            portable_state(self),
+            target=names_of("EncDecCTCModelBPE")[0],
+            artifacts=artifacts,
+        )
 
     @classmethod
     def restore_from(cls, restore_path: str | os.PathLike, map_location: Any = "cpu") -> EncDecCTCModelBPE:
         """The model of a .nemo archive, ours or NeMo's; raises ValueError for another class of model."""
         config, state = read_nemo(restore_path, map_location)
-        if str(config.get("target")) not in TARGETS:
+        if model_class(str(config.get("target"))) is not EncDecCTCModelBPE:
             raise ValueError(
                 f"{restore_path}: target {config.get('target')!r} is no CTC model; "
                 "python -m nest_ssl.bin.finetune_ctc makes one of it"
@@ -264,7 +264,7 @@ class EncDecCTCModelBPE(nn.Module):
     def _built(self, section: str) -> Any:
         name = f"model.{section}"
         try:
-            return build(self.cfg[section], PARTS, name)
+            return build(self.cfg[section], MODULES, name, **self.parity.of_section(section))
         except ValueError as error:
             message = str(error)
             raise ValueError(message if message.startswith(name) else f"{name}.{message}") from error

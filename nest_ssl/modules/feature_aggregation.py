@@ -81,9 +81,8 @@ class ConformerMultiLayerFeatureExtractor(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.aggregator = encoder, aggregator
-        self._layers: Any = encoder.layers
-        count = len(self._layers)
-        self.layer_idx_list = layer_indices(layer_idx_list, count)
+        layers: Any = encoder.layers
+        self.layer_idx_list = layer_indices(layer_idx_list, len(layers))
         if getattr(encoder, "reduction_position", None) is not None:
             raise ValueError(
                 "encoder.reduction_position: layers of different frame rates cannot be aggregated"
@@ -99,7 +98,8 @@ class ConformerMultiLayerFeatureExtractor(nn.Module):
 
             return keep
 
-        handles = [self._layers[i].register_forward_hook(tap(i)) for i in sorted(set(self.layer_idx_list))]
+        layers: Any = self.encoder.layers
+        handles = [layers[i].register_forward_hook(tap(i)) for i in sorted(set(self.layer_idx_list))]
         try:
             _, encoded_len = self.encoder(audio_signal=audio_signal, length=length)
         finally:
