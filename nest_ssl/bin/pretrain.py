@@ -30,7 +30,8 @@ from nest_ssl.data.from_config import ssl_data_from_config
 from nest_ssl.data.loader import SSLDataLoader
 from nest_ssl.files.atomic import replaced
 from nest_ssl.models.initialisation import INIT_KEYS, check_init_keys, initialise_from_config
-from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
+from nest_ssl.models.parity import Parity
+from nest_ssl.models.registry import model_class_of
 from nest_ssl.modules.targets import TARGETS
 from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks, launch
@@ -145,8 +146,13 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
 
     train_data, validation_data = datasets(config.model, options.seed, ranks)
     torch.manual_seed(options.seed)
-    model = EncDecDenoiseMaskedTokenPredModel(cfg=config.model).to(ranks.device)
+    model = model_class_of(config.model)(cfg=config.model).to(ranks.device)
     if options.sync_batchnorm and ranks.world_size > 1:
+        if model.parity.batch_norm == "valid":
+            raise ValueError(
+                "trainer.sync_batchnorm: statistics over valid frames (model.parity.batch_norm) are those of "
+                "each rank; set trainer.sync_batchnorm=false"
+            )
         if ranks.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         elif ranks.is_main:
@@ -235,14 +241,20 @@ def data(model: DictConfig, section: str, seed: int, ranks: Ranks) -> SSLDataLoa
     name = f"model.{section}"
     settings = resolved(model[section], name)
     augmentor = settings.pop("batch_augmentor", None)
+    parity = Parity.from_config(model.get("parity"))
     return ssl_data_from_config(
         settings,
         seed=seed,
         rank=ranks.rank,
         world_size=ranks.world_size,
         name=name,
-        batch_augmentor=build(augmentor, TARGETS, f"{name}.batch_augmentor") if augmentor else None,
+        batch_augmentor=batch_augmentor(augmentor, parity, f"{name}.batch_augmentor") if augmentor else None,
     )
+
+
+def batch_augmentor(section: Mapping[str, Any], parity: Parity, name: str) -> Any:
+    """The augmentor that a section describes, told what `model.parity` says about it."""
+    return build({**parity.of_section("batch_augmentor"), **section}, TARGETS, name)
 
 
 def resume(trainer: Trainer, experiment: ExperimentOptions) -> Path | None:

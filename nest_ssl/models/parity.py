@@ -8,7 +8,7 @@ from typing import Any
 
 from nest_ssl.config import suggestion
 
-# Key -> (NeMo's value, the right one).
+# Key -> (NeMo 2's value, the other one).
 VALUES: dict[str, tuple[Any, Any]] = {
     "skipped_noise": ("added", "dropped"),
     "noisy_length": ("noise", "audio"),
@@ -16,6 +16,12 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "batch_norm": ("padded", "valid"),
     "quantizer_autocast": (True, False),
     "masking": ("nemo2", "nemo3"),
+}
+NEMO = {key: nemo for key, (nemo, _) in VALUES.items()}
+PRESETS = {
+    "nemo": NEMO,
+    "nemo3": {**NEMO, "masking": "nemo3"},
+    "fixed": {key: other for key, (_, other) in VALUES.items() if key != "masking"},
 }
 
 
@@ -42,18 +48,17 @@ class Parity:
 
     @classmethod
     def from_config(cls, value: Any) -> Parity:
-        """From `nemo` (all as NeMo 2), `fixed` (all right), a mapping of keys over the defaults, or null.
+        """From `nemo` (all as NeMo 2), `nemo3` (as NeMo 3), `fixed` (nothing that is a fault), or a mapping.
 
-        Raises ValueError naming the key.
+        A mapping has keys that differ from the defaults; null is the defaults. Raises ValueError naming the
+        key.
         """
         if value is None:
             return cls()
-        if value == "nemo":
-            return cls(**{key: nemo for key, (nemo, _) in VALUES.items()})
-        if value == "fixed":
-            return cls(**{key: right for key, (_, right) in VALUES.items()})
+        if isinstance(value, str) and value in PRESETS:
+            return cls(**PRESETS[value])
         if not isinstance(value, Mapping):
-            raise ValueError(f"model.parity: {value!r} is not nemo, fixed or a mapping of keys")
+            raise ValueError(f"model.parity: {value!r} is not {', '.join(PRESETS)} or a mapping of keys")
         for key, chosen in value.items():
             if key not in VALUES:
                 raise ValueError(f"model.parity.{key} is unknown; {suggestion(str(key), VALUES)}")

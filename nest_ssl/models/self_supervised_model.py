@@ -63,7 +63,7 @@ class SpeechEncDecSelfSupervisedModel(SelfSupervisedModel):
         self.global_step = 0
         self._layer_outputs: dict[str, Tensor] = {}
 
-    def set_num_updates(self, step: int) -> None:
+    def before_step(self, step: int) -> None:
         """Tell the number of optimiser steps done: losses start, and their quantisers cool, by it."""
         self.global_step = step
         for module in self.modules():

@@ -369,7 +369,7 @@ def test_construction_leaves_the_callers_configuration_alone():
         ("model.quantizer.dist_fn=l1", "model.quantizer.dist_fn: 'l1'"),
         ("model.masking.mask_prob=1.5", "model.masking.mask_prob: 1.5"),
         ("model.spec_augment.time_width=1.5", "model.spec_augment.time_width: 1.5"),
-        ("+model.parity=nemo3", "model.parity: 'nemo3'"),
+        ("+model.parity=nemo4", "model.parity: 'nemo4'"),
         ("+model.parity.dithr=copy", "model.parity.dithr is unknown; did you mean dither?"),
         ("+model.parity.masking=nemo4", "model.parity.masking: 'nemo4' is not nemo2 or nemo3"),
         ("model.preprocessor.window=gauss", "model.preprocessor.window: 'gauss'"),
