@@ -101,8 +101,8 @@ def _open(file: Any, source: Any, name: str) -> Reader:
     if suffix in telephone_formats.AMBIGUOUS:
         if not head.startswith(MAGICS):
             raise ValueError(
-                f"{name}: not readable as audio: {suffix} files do not say their coding and sample rate; convert "
-                f"it, for example: sox -t raw -r 8000 -e signed -b 16 -c 1 {PurePath(name).name} NAME.wav"
+                f"{name}: not readable as audio: {suffix} files do not say their coding and sample rate; "
+                f"convert it, for example: sox -t raw -r 8000 -e signed -b 16 -c 1 NAME{suffix} NAME.wav"
             )
         file.seek(0)
         source = io.BytesIO(file.read())  # soundfile takes the name .raw for its word
