@@ -72,7 +72,7 @@ def flush_to_disk(path: str | os.PathLike) -> None:
     if sys.platform == "win32":
         if os.path.isdir(path):  # noqa: PTH112  one call, also for paths that are strings
             return
-        flags = os.O_RDWR | os.O_BINARY
+        flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
     else:
         flags = os.O_RDONLY
     descriptor = os.open(path, flags)
