@@ -49,7 +49,7 @@ _run_job() {
     _group=$BASHPID # for the guard, where BASHPID is another
     (_guard "$_group" "$_run_id" <&"$_life_r" >/dev/null 2>&1 &)
     exec {_life_r}<&-
-    export NEST_RUN_ID=$_run_id NEST_SHARD_REPORT=$_report
+    export NEST_RUN_ID=$_run_id NEST_SHARD_REPORT=$_report NEST_STAGE_KEY=${_stage_key%% *}
     export PYTHONUNBUFFERED=1 # its output goes through a pipe, and a person watches the end of that
     unset NEST_PROGRESS_FD
     [ -z "$_bar" ] || export NEST_PROGRESS_FD=$_bar

@@ -199,7 +199,7 @@ _why_needed() {
 _run_stage() {
   local _words=("${_stage_words[@]:_stage_first[$1]:_stage_count[$1]}") _path _status _before=$SECONDS _now
   local _shard_report="${_stage_at[$1]}/.done/.${_stage_number[$1]}-${_stage_name[$1]}.shard"
-  local _title _marker _attempt _log _begin
+  local _title _marker _attempt _log _begin _stage_key=''
   _title_of "$1"
   _marker_of "$1"
   _attempt_of "$1"
@@ -220,6 +220,8 @@ _run_stage() {
   printf '# %s stage %s on %s\n# %s\n' "$_now" "$_title" "$HOSTNAME" "$_quoted" >>"$_log" ||
     _cannot_write "$_log"
   _begin=$(stat -c %s -- "$_log")
+  # shards that an attempt with the same facts has done need not run again, unless that is asked for
+  if [[ $_opt_force${_fresh[$1]} == falsefalse ]]; then _stage_key=$(sha256sum <<<"$_facts"); fi
   _run_job "$_log" "$_shard_report" "${_words[@]}"
   if [ -n "$_signal" ]; then
     _stopped "$1"
