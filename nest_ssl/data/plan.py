@@ -173,7 +173,7 @@ class BatchPlan:
 
     def epoch(self, epoch: int) -> EpochPlan:
         """Plan one epoch: O(N log N), 10 million utterances take a few seconds and 12 bytes each."""
-        order = self._order(epoch if self.shuffle else 0)
+        order = self._order(epoch)
         total = len(order)
         if self.drop_last and self._by_count:
             order = self._without_remainder(order, epoch)
@@ -247,7 +247,9 @@ class BatchPlan:
 
     def _order(self, epoch: int) -> np.ndarray:
         count = self.count
-        items = None if self.selection is None else self.selection.items(epoch)
+        items = None
+        if self.selection is not None:  # a mixture is drawn anew in every epoch of training, shuffled or not
+            items = self.selection.items(epoch if self.shuffle or self.training else 0)
         if not self.shuffle and not self.use_bucketing:
             return np.arange(count, dtype=np.int32) if items is None else items
         # A key in the upper and the item in the lower half of one word: sorted in place, and ties have one
