@@ -11,8 +11,11 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+OWN = {"nest_ssl", "train_step"}
 
 # In place of this folder, whose nemo.py would be taken for NeMo.
 sys.path[:1] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
@@ -32,6 +35,7 @@ class Process:
         if self.name == "nemo":
             importlib.import_module("nemo.collections.asr.models.ssl_models")
         imported_s, imported_mb = time.perf_counter() - started, peak_mb()
+        modules, packages = len(sys.modules), third_party(sys.modules)
         from train_step.inputs import speech_like
 
         if options["threads"]:
@@ -46,7 +50,8 @@ class Process:
             "parameters": parameters,
             "import_s": imported_s,
             "import_mb": imported_mb,
-            "modules": len(sys.modules),
+            "modules": modules,
+            "packages": len(packages),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "processor": torch.cuda.get_device_name() if self.side.device.type == "cuda" else "",
@@ -88,6 +93,12 @@ class Process:
         from train_step.regions import kernels_of
 
         return kernels_of(lambda: self.side.step(self.tensors, 0))
+
+
+def third_party(loaded: Iterable[str]) -> set[str]:
+    """Top-level names among `loaded` modules that are neither Python's nor this checkout's."""
+    names = {name.split(".")[0] for name in loaded}
+    return {n for n in names - set(sys.stdlib_module_names) - OWN if not n.startswith("_")}
 
 
 def peak_mb() -> float:

@@ -1,5 +1,6 @@
 """utils/compare_with_nemo.py without NeMo: what it says about arguments, and that NeMo is missing."""
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -22,9 +23,12 @@ def script(monkeypatch):
     return module
 
 
-def test_without_nemo_it_says_how_to_get_it(script):
-    with pytest.raises(ValueError, match=r"NeMo cannot be imported by .*pip install 'nemo_toolkit"):
-        script.main([])
+def test_without_nemo_it_says_how_to_get_it(script, capsys):
+    assert script.main([]) == 2
+    error = capsys.readouterr().err
+    assert "NeMo cannot be imported by" in error
+    assert "pip install 'nemo_toolkit[asr]'" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,7 @@ def test_without_nemo_it_says_how_to_get_it(script):
         (["--parts", "weights,lengths"], "'lengths' is not one of weights, archives"),
         (["--steps", "0"], "--steps: at least 1"),
         (["--pairs", "-3"], "--pairs: at least 1"),
+        (["--frames", "0"], "--frames: at least 1"),
         (["model.encoder.n_layer=2"], "n_layer"),
         (["--config", "missing.yaml"], "missing.yaml"),
     ],
@@ -68,11 +73,35 @@ def test_a_table_counts_what_is_out_of_tolerance(script):
     assert table.differing == ["far", "no number"]
 
 
+def test_modules_are_compared_at_valid_frames_only(script):
+    layers = importlib.import_module("nemo_comparison.layers")
+    expected = torch.randn(2, 3, 8)
+    found = expected.clone()
+    found[0, :, 5:] += 1.0
+    assert layers.worst_of([found], [expected], {8: torch.tensor([5, 8])}) == 0.0
+    assert layers.worst_of([found.transpose(1, 2)], [expected], {8: torch.tensor([5, 8])}) == 0.0
+    assert layers.worst_of([found], [expected], {8: torch.tensor([6, 8])}) == pytest.approx(1.0, rel=0.8)
+    assert layers.worst_of([found], [expected], {}) > 0.1
+
+
+def test_outputs_of_modules_are_recorded_by_name(script):
+    layers = importlib.import_module("nemo_comparison.layers")
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+    with layers.recorded(model) as outputs:
+        model(torch.ones(1, 2))
+    assert {name: [tuple(t.shape) for t in found] for name, found in outputs.items()} == {
+        "0": [(1, 3)],
+        "1": [(1, 3)],
+    }
+    assert not model[0]._forward_hooks
+
+
 def test_difference_of_tensors(script):
+    table = importlib.import_module("nemo_comparison.table")
     nan, inf = float("nan"), float("inf")
     one = torch.tensor([1.0, nan, inf])
-    assert script.difference_of(one, one.clone()) == 0.0
-    assert script.difference_of(one, torch.tensor([1.5, nan, inf])) == 0.5
-    assert script.difference_of(one, torch.tensor([1.0, 0.0, inf])) == inf
-    assert script.difference_of(one, one.double()) == inf
-    assert script.difference_of(one, one[:2]) == inf
+    assert table.difference_of(one, one.clone()) == 0.0
+    assert table.difference_of(one, torch.tensor([1.5, nan, inf])) == 0.5
+    assert table.difference_of(one, torch.tensor([1.0, 0.0, inf])) == inf
+    assert table.difference_of(one, one.double()) == inf
+    assert table.difference_of(one, one[:2]) == inf

@@ -1,0 +1,1 @@
+"""The parts of utils/compare_with_nemo.py."""
