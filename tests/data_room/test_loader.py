@@ -212,22 +212,36 @@ def test_a_start_beyond_the_epoch_is_refused(corpus):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_when_the_main_process_is_killed(corpus, checkout, how):
-    program = textwrap.dedent(f"""
-        import multiprocessing, sys
+def test_workers_end_when_the_main_process_is_killed(corpus, checkout, tmp_path, how, start_method):
+    """Also those that are in the middle of a batch, as here: from the second one on none comes to its end."""
+    (tmp_path / "killed.py").write_text(
+        textwrap.dedent(f"""
+        import multiprocessing, os, sys
         from nest_ssl.data.plan import BatchPlan
         from nest_ssl.data.loader import SSLDataLoader
-        from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey
-        dataset = AudioNoiseDataset({str(corpus[0])!r}, {RATE})
-        loader = SSLDataLoader(dataset, BatchPlan(dataset.lengths(), batch_size=1), num_workers=2)
-        next(loader.batches(0))
-        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-        sys.stdin.read()
-    """)
+        from nest_ssl.data.ssl_dataset import AudioNoiseDataset
+
+        class Stuck(AudioNoiseDataset):
+            def batch(self, key, batch_augmentor=None):
+                if key.batch > 0:
+                    open(sys.argv[1]).read()
+                return super().batch(key, batch_augmentor)
+
+        if __name__ == "__main__":
+            dataset = Stuck({str(corpus[0])!r}, {RATE})
+            plan = BatchPlan(dataset.lengths(), batch_size=1)
+            loader = SSLDataLoader(dataset, plan, num_workers=2, start_method={start_method!r})
+            next(loader.batches(0))
+            print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+            sys.stdin.read()
+        """)
+    )
+    os.mkfifo(tmp_path / "never")  # opening it for reading waits for a writer
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, tmp_path / "killed.py", tmp_path / "never"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -238,7 +252,9 @@ def test_workers_end_when_the_main_process_is_killed(corpus, checkout, how):
         descriptors = [os.pidfd_open(pid) for pid in workers]
         process.send_signal(how)
         process.wait(timeout=30)
-        for descriptor in descriptors:
-            ready, _, _ = select.select([descriptor], [], [], 30)  # torch's watchdog looks every 5 s
+        ended = [select.select([descriptor], [], [], 60)[0] for descriptor in descriptors]
+        for descriptor, pid, end in zip(descriptors, workers, ended, strict=True):
             os.close(descriptor)
-            assert ready, "a worker outlived the main process by 30 s"
+            if not end:
+                os.kill(pid, signal.SIGKILL)
+        assert all(ended), "a worker outlived the main process by 60 s"
