@@ -52,6 +52,7 @@ CONTAINERS: dict[str, Constructor] = {
     "builtins.tuple": lambda *arguments: tuple(*arguments),
     "builtins.set": lambda *arguments: set(*arguments),
     "builtins.frozenset": lambda *arguments: frozenset(*arguments),
+    "builtins.bytes": lambda *arguments: bytes(list(*arguments)),  # not bytes(NUMBER): so many zeros
     "_codecs.encode": _latin1,
 }
 
@@ -108,7 +109,10 @@ class _Machine:
         for operation, argument, _ in pickletools.genops(content):
             name = operation.name
             if name == "STOP":
-                return self.stack.pop()
+                (result,) = self._top(1)
+                if result is _MARK:
+                    raise ValueError("a pickle of nothing")
+                return result
             if name in _PUSHED:
                 self.stack.append(argument)
             elif name in _CONSTANTS:

@@ -67,9 +67,7 @@ def model_card(
     """The card's text.  `name` and `kind` are of what was exported; `section` its model configuration."""
     encoder = section.get("encoder") or {}
     features = section.get("preprocessor") or {}
-    values = sum(
-        tensor.numel() for key, tensor in source.state.items() if not key.startswith("preprocessor.")
-    )
+    values = sum(tensor.numel() for tensor in source.state.values())
     step = source.facts.get("step") or facts.training.get("step") or facts.validation.get("step")
     environment = facts.environment
     commit = environment.get("git_commit")
