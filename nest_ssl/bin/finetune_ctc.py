@@ -38,6 +38,7 @@ from nest_ssl.data.speech_to_text import SpeechToTextDataset, SpeechToTextLoader
 from nest_ssl.data.speech_to_text_config import speech_to_text_from_config
 from nest_ssl.models.ctc_models import EncDecCTCModelBPE
 from nest_ssl.text.ctc_labels import frames_needed
+from nest_ssl.text.error_rates import check_installed
 from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks, launch
 from nest_ssl.training.loop import Stopped, Trainer, total_steps
@@ -70,6 +71,7 @@ def main(argv: list[str]) -> int:
     options = TrainerOptions.from_config(resolved(config.trainer, "trainer"))
     experiment = ExperimentOptions.from_config(resolved(config.exp_manager, "exp_manager"))
     folder = log_directory(experiment, datetime.datetime.now())
+    check_installed()  # validation needs it: better missed now than after the first hundred steps
     share_terminal()
     command = [sys.executable, *sys.orig_argv[1:]]
     return launch(finetune, (OmegaConf.to_yaml(config), str(folder), options, experiment, command), options)

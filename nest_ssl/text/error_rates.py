@@ -59,6 +59,11 @@ def _counts(references: Sequence[str], hypotheses: Sequence[str], function: str)
     return ErrorCounts(result.substitutions, result.deletions, result.insertions + inserted, total)
 
 
+def check_installed() -> None:
+    """Raise ValueError, with what to install, where error rates cannot be counted."""
+    _jiwer()
+
+
 def _jiwer() -> Any:
     try:
         import jiwer
