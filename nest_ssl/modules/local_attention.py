@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nest_ssl.modules.multi_head_attention import (
-    MASKED_SCORE,
     RelPositionMultiHeadAttention,
+    penalty,
     without_float16,
 )
 
@@ -71,24 +71,24 @@ class RelPositionMultiHeadAttentionLongformer(RelPositionMultiHeadAttention):
         if pad_mask is None:
             pad_mask = query.new_zeros(query.shape[:2], dtype=torch.bool)
         with without_float16(query.device.type):
-            q, k, v = self.linear_q(query), self.linear_k(key), self.linear_v(value)
             tail = -frames % (2 * w)
-            q_tail, k, v = (F.pad(x, (0, 0, 0, tail)) for x in (q, k, v))
+            q, k, v = (
+                F.pad(x, (0, 0, 0, tail))
+                for x in (self.linear_q(query) * self.scale, self.linear_k(key), self.linear_v(value))
+            )
             padding = F.pad(pad_mask, (0, tail), value=True)
             k, v = self.heads(k), self.heads(v)
-            q_content = self.heads(q_tail + self.pos_bias_u.flatten().to(q.dtype))
-            scores = band_scores(q_content, k, w) + self._spread(self.position_scores(q_tail, pos_emb))
-            scores = (scores * self.scale).masked_fill_(self._blocked(padding), MASKED_SCORE)
+            scores = band_scores(self.content_query(q), k, w) + self._spread(self.position_scores(q, pos_emb))
+            scores = scores.add_(penalty(self._blocked(padding), scores.dtype))
             if not self.global_tokens:
                 probs = self._probabilities(scores, padding)
                 return self._output(band_context(probs, v, w)[:, :, :frames], None)
             chosen = self._global_frames(frames, query.device)
             if self.global_attn_separate:
-                query_of, key_of, value_of = self.global_q(query), self.global_k(key), self.global_v(value)
-                gq, gk, gv = (self.heads(F.pad(x, (0, 0, 0, tail))) for x in (query_of, key_of, value_of))
+                projected = (self.global_q(query) * self.scale, self.global_k(key), self.global_v(value))
+                gq, gk, gv = (self.heads(F.pad(x, (0, 0, 0, tail))) for x in projected)
             else:
-                gq, gk, gv = self.heads(q_tail), k, v
-            gq = gq * self.scale
+                gq, gk, gv = self.heads(q), k, v
             to_global = torch.matmul(gq, gk[:, :, chosen].transpose(-2, -1))
             probs = self._probabilities(torch.cat((to_global, scores), dim=-1), padding)
             count = chosen.numel()

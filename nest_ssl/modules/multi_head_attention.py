@@ -63,7 +63,7 @@ class MultiHeadAttention(nn.Module):
             return self._output(self._attend(q, k, v, None, mask), pad_mask)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
-        """q (scaled), k, v (B, H, T, d_k); `bias` (B, H, T, T) is added to the scores; `mask` as in forward."""
+        """q (scaled), k, v (B, H, T, d_k); `bias` (B, H, T, T) joins the scores; `mask` as in forward."""
         if mask is not None:
             mask = mask[:, None]
         if self.use_pytorch_sdpa:

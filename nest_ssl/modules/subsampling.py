@@ -130,18 +130,19 @@ class ConvSubsampling(nn.Module):
         at neighbours, nor the end of the stack, comes before a ReLU has.  Blanking in place costs no copy.
         """
         if masked:
-            x = x.masked_fill(self._padding(x, lengths), 0.0)
+            x = x * self._valid(x, lengths)
         for layer in self.conv:
             if isinstance(layer, nn.ReLU) and masked:
-                x = x.masked_fill_(self._padding(x, lengths), 0.0)
+                x = x.mul_(self._valid(x, lengths))
             x = layer(x)
             if _stride(layer) == STRIDE:
                 lengths = self.stage.length(lengths)
         return x, lengths
 
-    def _padding(self, x: Tensor, lengths: Tensor) -> Tensor:
-        padding = (torch.arange(x.shape[2], device=x.device)[None, :] >= lengths[:, None])[:, None]
-        return padding if self.over_time else padding[..., None]
+    def _valid(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """1 at valid frames and 0 at padding, in the shape and type that `x` is multiplied by."""
+        valid = (torch.arange(x.shape[2], device=x.device)[None, :] < lengths[:, None])[:, None].to(x.dtype)
+        return valid if self.over_time else valid[..., None]
 
     def _pieces(self, x: Tensor) -> int:
         if self.chunking_factor != 1:
