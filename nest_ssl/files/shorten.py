@@ -31,6 +31,7 @@ MEANS = {2: 0x80, 4: 0x8000, 6: 0x8000}
 DIFFERENCE_3, QUIT, BLOCK_SIZE, BIT_SHIFT, LINEAR, ZERO, VERBATIM = 3, 4, 5, 6, 7, 8, 9
 
 WINDOW_BYTES = 1 << 16
+LONGEST_NUMBER = 64  # bits
 LONGEST_ZEROS = 1 << 20  # bits; a longer run of zeros is damage
 
 
@@ -47,6 +48,8 @@ class _Bits:
 
     def unsigned(self, width: int) -> int:
         """One code: the zeros before a 1, then `width` bits."""
+        if width > LONGEST_NUMBER:
+            raise ValueError(f"a number of {width} bits: the stream is damaged")
         one = self._one_from(self.position)
         value, end = one - self.position, one + 1 + width
         if end > self.total:

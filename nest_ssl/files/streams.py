@@ -72,6 +72,8 @@ class StreamReader:
                 raise ValueError("the file has no audio stream")
             stream = container.streams.audio[0]
             codec = stream.codec_context
+            if codec is None:
+                raise ValueError("its audio is in a coding for which there is no decoder")
             self.format = f"{container.format.name} {codec.name}"
             self.sample_rate, self.channels = codec.sample_rate, codec.channels
             if not self.sample_rate or not self.channels:

@@ -1,6 +1,7 @@
 """Kaldi data directories: segments, pipes without a shell, archives, and every line that cannot be used."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -153,8 +154,20 @@ def test_a_pipe_is_run_once_and_written_as_a_file(kaldi):
     text_files(kaldi, segments="u1 recB 0 1\nu2 recB 1 2\n", text="", utt2spk="")
     build(kaldi, source=PIPES, audio_dir=kaldi / "audio")
     assert (kaldi / "runs").read_text() == "x"
-    assert [row["audio_filepath"] for row in rows_of(kaldi / "out.jsonl")] == ["audio/recB.flac"] * 2
-    assert np.array_equal(read_audio(kaldi / "audio" / "recB.flac")[0] * 32768, noise(16000, 1))
+    paths = {row["audio_filepath"] for row in rows_of(kaldi / "out.jsonl")}
+    assert re.fullmatch(r"audio/recB-[0-9a-f]{8}\.flac", *paths)
+    assert np.array_equal(read_audio(kaldi / paths.pop())[0] * 32768, noise(16000, 1))
+
+
+def test_recordings_of_one_name_in_two_directories_do_not_meet(tmp_path):
+    for number, name in enumerate(("one", "two")):
+        write_audio(tmp_path / f"{name}.wav", noise(800, number), 8000)
+        text_files(tmp_path / name, segments=f"{name}-u rec 0 0.1\n")
+        text_files(tmp_path / name, **{"wav.scp": f"rec cat '{tmp_path / name}.wav' |\n"})
+    options = BuildOptions(source=PIPES, audio_dir=tmp_path / "audio")
+    build_manifest("kaldi", [str(tmp_path / "one"), str(tmp_path / "two")], tmp_path / "m.jsonl", options)
+    for number, row in enumerate(rows_of(tmp_path / "m.jsonl")):
+        assert np.array_equal(read_audio(tmp_path / row["audio_filepath"])[0] * 32768, noise(800, number))
 
 
 def test_a_pipe_needs_a_folder_to_write_to(kaldi):
@@ -202,7 +215,8 @@ def test_a_wav_in_an_archive_is_written_out(kaldi):
     at = 5 + len(content) + 5
     text_files(kaldi, **{"wav.scp": f"recA wav.1.ark:5\nrecB wav.1.ark:{at}\n"})
     build(kaldi, audio_dir=kaldi / "audio")
-    assert np.array_equal(read_audio(kaldi / "audio" / "recB.flac")[0] * 32768, noise(16000, 1))
+    written = {row["id"]: kaldi / row["audio_filepath"] for row in rows_of(kaldi / "out.jsonl")}
+    assert np.array_equal(read_audio(written["u3"])[0] * 32768, noise(16000, 1))
     text_files(kaldi, **{"wav.scp": f"recA wav.1.ark:5\nrecB wav.1.ark:{at + len(content) + 5}\n"})
     with pytest.raises(
         ValueError, match=r"segments:1: unreadable audio: recB: .*ark:\d+ holds no wav .*features"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from nest_ssl.data.sources.folder import AUDIO_SUFFIXES
 from nest_ssl.data.sources.record import (
     MadeAudio,
     SourceOptions,
@@ -73,14 +74,16 @@ def _utterance(
         value = {"bytes": value}
     if not isinstance(value, dict):
         return Unusable(name, place, "no audio", f"{audio_column} is {value!r:.80}")
+    origin = f"{shard.absolute()}:{number}"
     if value.get("bytes"):
         content = value["bytes"]
-        suffix = Path(value.get("path") or "").suffix.lower() or _suffix(content)
+        suffix = Path(value.get("path") or "").suffix.lower()
+        suffix = suffix if suffix in AUDIO_SUFFIXES else _suffix(content)
         return Utterance(
-            name, place, MadeAudio(name, partial(bytes, content), suffix, keep=True), fields=fields
+            name, place, MadeAudio(name, origin, partial(bytes, content), suffix, keep=True), fields=fields
         )
     if value.get("array") is not None and value.get("sampling_rate"):
-        made = MadeAudio(name, partial(_wav, value["array"], int(value["sampling_rate"])))
+        made = MadeAudio(name, origin, partial(_wav, value["array"], int(value["sampling_rate"])))
         return Utterance(name, place, made, fields=fields)
     written = value.get("path")
     if not written:

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from nest_ssl.data.sources.pipes import run_pipe, split_pipe
+from nest_ssl.data.sources.pipes import pipe_origin, run_pipe, split_pipe
 from nest_ssl.data.sources.record import (
     AudioFile,
     MadeAudio,
@@ -143,7 +143,7 @@ def _audio(
             split_pipe(value)
         except ValueError as error:
             return Unusable(key, place, "pipe", str(error))
-        return MadeAudio(key, partial(run_pipe, value))
+        return MadeAudio(key, pipe_origin(value), partial(run_pipe, value))
     found = find_audio(value, scp, options)
     if found is not None:
         return found
@@ -151,7 +151,8 @@ def _audio(
     if part:
         archive = find_audio(part[1], scp, options)
         if archive is not None:
-            return MadeAudio(key, partial(archive_wav, archive.path, int(part[2])))
+            origin = f"{archive.path.absolute()}:{part[2]}"
+            return MadeAudio(key, origin, partial(archive_wav, archive.path, int(part[2])))
     if value.startswith("|") or value == "-":
         return Unusable(key, place, "bad line", f"{value!r} is no file that can be read")
     return missing_audio(key, place, value, scp, options)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nest_ssl.data.sources.pipes import run_pipe
+from nest_ssl.data.sources.pipes import pipe_origin, run_pipe
 from nest_ssl.data.sources.record import (
     AudioFile,
     MadeAudio,
@@ -92,7 +92,8 @@ def _audio(
         if not options.allow_pipes:
             detail = f"the audio is what a command prints ({written}); --allow-pipes runs such commands"
             return Unusable(name, place, "pipe", detail)
-        return MadeAudio(recording, partial(run_pipe, written.rstrip("| ") + " |"))
+        command = written.rstrip("| ") + " |"
+        return MadeAudio(recording, pipe_origin(command), partial(run_pipe, command))
     return Unusable(name, place, "no audio", f"audio of type {kind!r} is not in a file of this machine")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import tempfile
+from pathlib import Path
 
 SIGPIPE = 13  # how a program ends whose reader needs no more
 SHOWN_CHARACTERS = 300
@@ -79,6 +80,11 @@ def run_pipe(command: str) -> bytes:
     if not content:
         raise ValueError(f"the command printed no audio: {command}")
     return with_true_sizes(content)
+
+
+def pipe_origin(command: str) -> str:
+    """Give what stands for the audio of a command: its words, and where its relative paths start."""
+    return f"{Path.cwd()}\n{command}"
 
 
 def with_true_sizes(content: bytes) -> bytes:

@@ -25,12 +25,14 @@ class AudioFile:
 class MadeAudio:
     """Audio that is no file: what a command prints, a part of an archive, bytes in a table.
 
-    name: of the file that is written, without suffix; `content` gives its bytes, in a format that audio_info
+    name: what the file that is written begins with; origin: tells it from all other audio, so that a folder
+    may serve several sources; `content` gives its bytes, in a format that audio_info
     reads, and raises ValueError; suffix: of these bytes where they do not tell their format (".ul"), or "";
     keep: True writes the bytes as they are, False as 16-bit FLAC.
     """
 
     name: str
+    origin: str
     content: Callable[[], bytes]
     suffix: str = ""
     keep: bool = False
@@ -38,7 +40,7 @@ class MadeAudio:
     @property
     def key(self) -> str:
         """Names the recording, the same for all parts of it."""
-        return f"\0{self.name}"
+        return f"\0{self.origin}"
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Recordings:
             _check(info, str(audio.path), channel)
             one_of_several = info.channels > 1 and channel is not None
             if one_of_several or (self._convert and not info.seekable):
-                return self._rewritten(audio.path, str(audio.path), info, channel)
+                return self._rewritten(audio.path, audio.path.stem, str(audio.path.absolute()), info, channel)
         except NotUsable:
             raise
         except (ValueError, OSError) as error:
@@ -115,14 +115,14 @@ class Recordings:
                 f"or name the channel in segments",
             )
         if not audio.keep or several or self._dry or (self._convert and not info.seekable):
-            return self._rewritten(stream, audio.name, info, channel)
-        path = self._path(audio.name, audio.suffix)
+            return self._rewritten(stream, audio.name, audio.origin, info, channel)
+        path = self._path(audio.name, audio.origin, audio.suffix)
         with replaced(path) as temporary:
             temporary.write_bytes(content)
         return Recording(path, info, written=True)
 
     def _rewritten(
-        self, source: Path | io.BytesIO, name: str, info: AudioInfo, channel: int | None
+        self, source: Path | io.BytesIO, name: str, origin: str, info: AudioInfo, channel: int | None
     ) -> Recording:
         """Write a channel of a recording, or all of one that has one, as FLAC."""
         part = f"-channel{channel}" if info.channels > 1 else ""
@@ -131,7 +131,7 @@ class Recordings:
         facts = AudioInfo(rate, len(samples), 1)
         if self._dry:
             return Recording(source if isinstance(source, Path) else Path(name), facts)
-        path = self._path(name, f"{part}.flac")
+        path = self._path(name, origin, f"{part}.flac")
         write_audio(path, samples, rate)
         return Recording(path, facts, written=True)
 
@@ -139,13 +139,12 @@ class Recordings:
         if self._audio_dir is None and not self._dry:
             raise NotUsable("needs --audio-dir", f"{why}; --audio-dir DIR says where")
 
-    def _path(self, name: str, ending: str) -> Path:
-        """A file of the folder, the same for the same name and another for another one."""
+    def _path(self, name: str, origin: str, ending: str) -> Path:
+        """A file of the folder that no other audio has, the same at each run."""
         assert self._audio_dir is not None
-        safe = UNSAFE.sub("_", Path(name).stem if "/" in name else name).lstrip(".")[:LONGEST_NAME]
-        if safe != name:
-            safe += "-" + hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-        return self._audio_dir / (safe + ending)
+        safe = UNSAFE.sub("_", name).strip("._")[:LONGEST_NAME]
+        digest = hashlib.blake2b(origin.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+        return self._audio_dir / f"{safe}-{digest}{ending}"
 
 
 def _check(info: AudioInfo, name: str, channel: int | None) -> None:
