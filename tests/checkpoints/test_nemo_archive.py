@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import tarfile
+import zipfile
 
 import pytest
 import torch
 
 from nest_ssl.checkpoints import nemo_archive
-from nest_ssl.checkpoints.nemo_archive import read_nemo, write_nemo
+from nest_ssl.checkpoints.nemo_archive import is_nemo, read_artifacts, read_nemo, write_nemo
+from nest_ssl.config import load_config
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 from tests.golden.cases import SAMPLE
-from tests.models.small import noise_batch, signals_of, small_model
+from tests.models.small import CONFIG, noise_batch, signals_of, small_model
 
 TINY = SAMPLE / "tiny_denoise.nemo"
 TARGET = "nemo.collections.asr.models.ssl_models.EncDecDenoiseMaskedTokenPredModel"
 
 
-@pytest.fixture
-def archive(tmp_path):
-    path = tmp_path / "model.nemo"
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "model.nemo"
     small_model().save_to(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def archive(tmp_path, saved):
+    path = tmp_path / "model.nemo"
+    path.write_bytes(saved)
     return path
 
 
@@ -259,3 +269,188 @@ def test_a_users_subclass_is_saved_as_the_class_nemo_knows(tmp_path):
     Mine(small_model().cfg).save_to(save_path=tmp_path / "mine.nemo")
     restored = EncDecDenoiseMaskedTokenPredModel.restore_from(restore_path=tmp_path / "mine.nemo")
     assert type(restored) is EncDecDenoiseMaskedTokenPredModel
+
+
+# ---------------------------------------------------------------------- layouts
+
+
+def packed_as(path, members, mode="w"):
+    """A tar of {name: content}; a name with a slash at its end is a folder."""
+    with tarfile.open(path, mode) as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name.rstrip("/"))
+            info.type, info.size = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE, len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def parts(archive):
+    members = members_of(archive)
+    return members["./model_config.yaml"][1], members["./model_weights.ckpt"][1]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("./", "./model_config.yaml", "./model_weights.ckpt"),
+        ("model_config.yaml", "model_weights.ckpt"),
+        ("model_weights.ckpt", "model_config.yaml"),
+        ("nest/", "nest/model_config.yaml", "nest/model_weights.ckpt"),
+        ("./nest/v1/model_config.yaml", "./nest/v1/model_weights.ckpt", "./nest/v1/0123_tokenizer.model"),
+        ("model_config.yaml", "model_weights.ckpt", "asr_model/model_config.yaml", "vocab.txt"),
+    ],
+    ids=["NeMo", "no dot", "weights first", "folder", "folders and tokenizer", "model within"],
+)
+def test_layouts_that_nemo_has_written_are_read(archive, parts, names, mode):
+    config, state = read_nemo(archive)
+    content = dict.fromkeys(names, b"")
+    content[next(n for n in names if n.endswith("model_config.yaml"))] = parts[0]
+    content[next(n for n in names if n.endswith("model_weights.ckpt"))] = parts[1]
+    packed_as(archive, content, mode)
+    assert is_nemo(archive)
+    config_again, state_again = read_nemo(archive)
+    assert config_again == config
+    assert list(state_again) == list(state)
+
+
+def test_an_archive_without_a_version_is_read(archive, parts):
+    lines = [line for line in parts[0].decode().splitlines() if not line.startswith("nemo_version")]
+    packed_as(archive, {"model_config.yaml": "\n".join(lines).encode(), "model_weights.ckpt": parts[1]})
+    assert "nemo_version" not in read_nemo(archive)[0]
+
+
+def test_weights_in_torchs_first_format_are_read(archive, parts):
+    state, buffer = read_nemo(archive)[1], io.BytesIO()
+    torch.save(state, buffer, _use_new_zipfile_serialization=False)
+    packed_as(archive, {"model_config.yaml": parts[0], "model_weights.ckpt": buffer.getvalue()})
+    again = read_nemo(archive)[1]
+    assert all(torch.equal(again[key], value) for key, value in state.items())
+
+
+def test_code_in_torchs_first_format_is_not_run(archive, parts, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    buffer = io.BytesIO()
+    torch.save({"a": Code()}, buffer, _use_new_zipfile_serialization=False)
+    packed_as(archive, {"model_config.yaml": parts[0], "model_weights.ckpt": buffer.getvalue()})
+    with pytest.raises(ValueError, match=r"model\.nemo: model_weights\.ckpt is damaged"):
+        read_nemo(archive)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_other_files_are_kept(archive, packed):
+    config, state = read_nemo(archive)
+    write_nemo(archive, config, state, TARGET, {"ab_tokenizer.model": b"pieces", "vocab.txt": b"a\nb\n"})
+    if packed:
+        archive.write_bytes(gzip.compress(archive.read_bytes()))
+    assert read_artifacts(archive) == {"ab_tokenizer.model": b"pieces", "vocab.txt": b"a\nb\n"}
+    assert read_artifacts(archive, ["vocab.txt"]) == {"vocab.txt": b"a\nb\n"}
+    with pytest.raises(ValueError, match=r"has no member 'x'"):
+        read_artifacts(archive, ["x"])
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"model_weights/metadata.json": b"{}", "model_weights/common.pt": b""}, "weights in shards"),
+        ({"mp_rank_00/model_weights.ckpt": b""}, "split over ranks"),
+    ],
+)
+def test_weights_in_pieces_are_refused(archive, parts, more, message):
+    packed_as(archive, {"model_config.yaml": parts[0], **more})
+    with pytest.raises(ValueError, match=rf"model\.nemo has its weights.*{message.split()[-1]}"):
+        read_nemo(archive)
+
+
+def test_two_models_side_by_side_are_refused(archive, parts):
+    packed_as(archive, {f"{home}/{name}": part for home in "ab" for name, part in zip(
+        ("model_config.yaml", "model_weights.ckpt"), parts, strict=True)})  # fmt: skip
+    with pytest.raises(ValueError, match="several models, in a/, b/"):
+        read_nemo(archive)
+
+
+def forged(archive, parts, size, name="huge.bin"):
+    """The archive with a further member that claims `size` bytes and has none."""
+    packed_as(archive, {"model_config.yaml": parts[0], "model_weights.ckpt": parts[1]})
+    info = tarfile.TarInfo(name)
+    info.size = size
+    with tarfile.open(archive) as tar:
+        tar.getmembers()
+        end = tar.offset
+    content = archive.read_bytes()[:end]
+    archive.write_bytes(content + info.tobuf() + bytes(1024))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_member_that_claims_a_terabyte_is_refused(archive, parts, packed):
+    forged(archive, parts, 1 << 40)
+    if packed:
+        archive.write_bytes(gzip.compress(archive.read_bytes()))
+    with pytest.raises(ValueError, match=r"huge\.bin and what precedes it claim \d+ bytes"):
+        read_nemo(archive)
+
+
+def test_a_header_that_unpacks_to_gigabytes_is_refused(archive):
+    info = tarfile.TarInfo("././@PaxHeader")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 33
+    archive.write_bytes(gzip.compress(info.tobuf() + bytes(1 << 20)))
+    with pytest.raises(ValueError, match=r"model\.nemo is not a complete"):
+        read_nemo(archive)
+
+
+def test_sparse_members_are_refused(archive, parts):
+    packed_as(archive, {"model_config.yaml": parts[0], "model_weights.ckpt": parts[1]})
+    with pytest.raises(ValueError, match="link or a device"):
+        read_nemo(rewritten(archive, (member("x", tarfile.GNUTYPE_SPARSE), b"")))
+
+
+def test_packed_records_among_the_weights_are_refused(archive, parts):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(parts[1])) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name), zipfile.ZIP_DEFLATED)
+    packed_as(archive, {"model_config.yaml": parts[0], "model_weights.ckpt": buffer.getvalue()})
+    with pytest.raises(ValueError, match=r"model_weights\.ckpt is damaged.*is packed"):
+        read_nemo(archive)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (b"a: !!python/object/apply:os.mkdir [x]", "not readable as YAML"),
+        (b"a: &x [1]\nb: [*x, *x]", "YAML aliases"),
+    ],
+)
+def test_configurations_that_are_more_than_values_are_refused(archive, parts, config, message):
+    packed_as(archive, {"model_config.yaml": config, "model_weights.ckpt": parts[1]})
+    with pytest.raises(ValueError, match=rf"model\.nemo: model_config\.yaml.*{message}"):
+        read_nemo(archive)
+
+
+def test_neither_tar_nor_gzip_is_no_archive(tmp_path):
+    path = tmp_path / "model.nemo"
+    path.write_bytes(b"BZh9" + bytes(600))
+    assert not is_nemo(path)
+    with pytest.raises(ValueError, match=r"model\.nemo is not a complete \.nemo archive"):
+        read_nemo(path)
+
+
+# ---------------------------------------------------------------------- released models
+
+
+def test_released_nest_fits_the_large_configuration(goldens):
+    """Every key, shape and type of the released file is in the model that the stock YAML builds."""
+    released = json.loads((goldens.parent / "spec" / "nest_large_state_dict.json").read_text())
+    config = load_config(CONFIG).model
+    with torch.device("meta"):
+        model = EncDecDenoiseMaskedTokenPredModel(config)
+    ours = {key: [list(value.shape), str(value.dtype)] for key, value in model.state_dict().items()}
+    assert ours == released
