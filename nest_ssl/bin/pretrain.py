@@ -240,6 +240,8 @@ def datasets(model: DictConfig, seed: int, ranks: Ranks) -> tuple[SSLDataLoader,
 def data(model: DictConfig, section: str, seed: int, ranks: Ranks) -> SSLDataLoader:
     name = f"model.{section}"
     settings = resolved(model[section], name)
+    if model.get("sample_rate") is not None:
+        settings.setdefault("sample_rate", model.sample_rate)  # as NeMo does
     augmentor = settings.pop("batch_augmentor", None)
     parity = Parity.from_config(model.get("parity"))
     return ssl_data_from_config(

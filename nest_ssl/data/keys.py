@@ -75,6 +75,7 @@ IN_TEXT = "the choice is by text, which pre-training does not read: filter the m
 BEFOREHAND = "prepare the audio beforehand (python -m nest_ssl.bin.simulate)"
 # Key -> the values that leave it off, and what to do in its place.
 ONLY_OFF: dict[str, tuple[tuple[Any, ...], str]] = {
+    "use_dali": ((False, None), "features are computed by the model, on its device"),
     "multi_config": ((False, None), "name the data of all in one input_cfg with weights"),
     "use_multimodal_sampling": ((False, None), "pre-training reads audio alone"),
     "batch_tokens": ((None,), "give batch_duration, seconds"),
@@ -116,8 +117,8 @@ WITHOUT_EFFECT = (
     "concatenate_merge_supervisions", "db_norm", "cut_into_windows_hop", "rir_path", "rir_prob",
     "lowpass_frequencies_interval", "lowpass_prob", "compression_prob", "compression_level_interval",
     "compression_codecs", "compression_codec_weights", "compression_enable_for_custom_fields",
-    "clipping_gain_db", "clipping_normalize", "clipping_oversampling", "clipping_prob_hard",
-    "clipping_prob",
+    "unk_index", "blank_index", "clipping_gain_db", "clipping_normalize", "clipping_oversampling",
+    "clipping_prob_hard", "clipping_prob",
 )  # fmt: skip
 
 TRUTHS = ("shuffle", "pin_memory", "drop_last", "trim_silence", "use_bucketing", "is_tarred", "is_concat",

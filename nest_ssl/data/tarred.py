@@ -20,6 +20,8 @@ from nest_ssl.files.tar_index import Member, TarIndex, TarReader, stem
 SUB = re.compile(r"-sub\d+$")
 NUMBER_AT_THE_END = re.compile(r"(\d+)\D*$")
 
+CHUNK = 1 << 16  # rows handled at once
+
 log = logging.getLogger(__name__)
 
 
@@ -81,22 +83,29 @@ class TarredAudio:
         shards = [self._shard_number(index.path) for index in self.indexes]
         rows = sum(index.num_rows for index in manifests)
         members = np.full(rows, -1, np.int64)
-        row_number = 0
+        first = 0  # row at which the manifest begins
         for place, manifest in enumerate(manifests):
             own = place if len(manifests) == len(self.indexes) else None
-            for i in range(manifest.num_rows):
-                row = manifest.row(i)
-                name = stem(str(audio_field(row)), self.whole_names)
-                found = self._candidates(digests, name) or self._candidates(digests, SUB.sub("", name))
-                if len(found) == 1:
-                    members[row_number] = order[found[0]]
-                elif found:
+            for start in range(0, manifest.num_rows, CHUNK):
+                stop = min(start + CHUNK, manifest.num_rows)
+                names = [
+                    stem(str(audio_field(manifest.row(i))), self.whole_names) for i in range(start, stop)
+                ]
+                left, right = self._spans(digests, names)
+                for k in np.flatnonzero(left == right).tolist():
+                    if SUB.search(names[k]):
+                        (left[k],), (right[k],) = self._spans(digests, [SUB.sub("", names[k])])
+                found = left < right
+                members[first + start : first + stop][found] = order[left[found]]
+                for k in np.flatnonzero(right - left > 1).tolist():
                     choices = {
-                        int(np.searchsorted(starts, order[k], "right")) - 1: int(order[k]) for k in found
+                        int(np.searchsorted(starts, member, "right")) - 1: int(member)
+                        for member in order[left[k] : right[k]]
                     }
-                    where = f"{manifest.path}:{manifest.line(i)}"
-                    members[row_number] = choices[self._chosen(choices, row, shards, own, name, where)]
-                row_number += 1
+                    where = f"{manifest.path}:{manifest.line(start + k)}"
+                    chosen = self._chosen(choices, manifest.row(start + k), shards, own, names[k], where)
+                    members[first + start + k] = choices[chosen]
+            first += manifest.num_rows
         used = np.unique(members[members >= 0])
         tars = (np.searchsorted(starts, members, "right") - 1).astype(np.int32)
         offsets = np.concatenate([index.offsets for index in self.indexes])
@@ -111,11 +120,10 @@ class TarredAudio:
         }
 
     @staticmethod
-    def _candidates(digests: np.ndarray, name: str) -> range:
-        digest = np.uint64(text_digest(name))
-        return range(
-            int(np.searchsorted(digests, digest, "left")), int(np.searchsorted(digests, digest, "right"))
-        )
+    def _spans(digests: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Give, for each name, where its digest begins and ends among the ascending `digests`."""
+        wanted = np.array([text_digest(name) for name in names], np.uint64)
+        return np.searchsorted(digests, wanted, "left"), np.searchsorted(digests, wanted, "right")
 
     def _chosen(
         self,
