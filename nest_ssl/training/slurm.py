@@ -7,8 +7,8 @@ import socket
 import subprocess
 from collections.abc import Mapping
 
-# Below the ports that the system gives to outgoing connections (32768 and up on Linux), so none of those is
-# in the way.  A cluster that reserves ports for its steps (MpiParams=ports=...) names one that is surely free.
+# Below the ports that the system gives to outgoing connections (32768 and up on Linux), none of which is then
+# in the way.  A cluster that reserves ports for steps (MpiParams=ports=...) names one that is surely free.
 FIRST_PORT, NUM_PORTS = 12000, 18000
 
 

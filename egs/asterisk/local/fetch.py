@@ -19,8 +19,6 @@ import os
 import shutil
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,10 +26,10 @@ from packages import FORMATS, LANGUAGES, UPSTREAM, Source, sources
 
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.download import download
 
 TIMEOUT_S = 30
-TRIES = 5
-CHUNK_BYTES = 1 << 18
+WITHOUT_NETWORK = "without a network use --deb-dir DIR or --tarball-dir DIR"
 
 log = logging.getLogger("fetch")
 
@@ -163,54 +161,7 @@ def upstream_download(wanted: list[Source], downloads: Path, site: str) -> None:
     ]
     for number, name in enumerate(names, start=1):
         log.info("download %d/%d %s", number, len(names), name)
-        download(site.rstrip("/") + "/" + name, downloads / name)
-
-
-def download(url: str, path: Path) -> None:
-    """Load `url` to `path`, which appears only when whole; tried 5 times, each from where it broke off.
-
-    The part is kept as NAME.partial.  Raises OSError naming the URL and what the server said.
-    """
-    partial = path.with_name(path.name + ".partial")
-    for attempt in range(1, TRIES + 1):
-        try:
-            load_rest(url, partial)
-            break
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # the part is not a part of what the server has now
-                partial.unlink(missing_ok=True)
-            if attempt == TRIES or error.code in (401, 403, 404, 410):
-                raise OSError(f"{url}: the server answered {error.code} {error.reason}") from error
-        except (OSError, ValueError) as error:
-            if attempt == TRIES:
-                raise OSError(
-                    f"{url}: {error}; without a network use --deb-dir DIR or --tarball-dir DIR"
-                ) from error
-        log.warning("%s broke off, try %d of %d", url, attempt + 1, TRIES)
-        time.sleep(min(2.0**attempt, 20.0))
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def load_rest(url: str, partial: Path) -> None:
-    """Append to `partial` what it lacks of `url`; ValueError if the connection ended early."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-        if have and response.status != 206:  # the server sends the whole file again
-            have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with (
-            open(partial, "ab" if have else "wb") as file,
-            progress_bar(total, "B", partial.stem, have) as bar,
-        ):
-            while chunk := response.read(CHUNK_BYTES):
-                file.write(chunk)
-                bar.update(len(chunk))
-    if total is not None and partial.stat().st_size != total:
-        raise ValueError(f"{partial.stat().st_size} of {total} bytes came")
+        download(site.rstrip("/") + "/" + name, downloads / name, progress_bar, WITHOUT_NETWORK)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
