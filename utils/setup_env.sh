@@ -6,6 +6,7 @@
 #   --print-bin       print the folder to put first in PATH; everything else goes to stderr
 #   --require         build nothing: fail unless the environment is finished (jobs on a cluster)
 #   --apt PACKAGE...  only install Debian packages: as root, otherwise say the command
+#   --with-slurm      only install Slurm from Debian's packages, for the tests of tests/slurm
 #
 # Environment:
 #   NEST_EXTRAS       extras of setup.py to install; default dev,llm
@@ -362,7 +363,8 @@ while (($# > 0)); do
   case $1 in
     --print-bin) print_bin=true ;;
     --require) require=true ;;
-    --apt)
+    --apt | --with-slurm)
+      if [[ $1 == --with-slurm ]]; then set -- --apt munge slurm-wlm; fi
       shift
       log=$(mktemp)
       trap 'rm -f -- "$log"' EXIT
