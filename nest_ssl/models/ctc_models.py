@@ -120,8 +120,10 @@ class EncDecCTCModelBPE(nn.Module):
     @torch.no_grad()
     def validation_loss(self, batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As `training_loss`; the sums have the errors of greedy decoding against `batch.texts` too."""
-        loss_sum, weight, stats, labels = self._loss(batch)
-        words = word_errors(batch.texts, hypotheses := self.texts_of(labels))
+        loss_sum, weight, stats, best, lengths = self._loss(batch)
+        paths = [row[:n] for row, n in zip(best.tolist(), lengths.tolist(), strict=True)]
+        hypotheses = self.texts_of(paths)
+        words = word_errors(batch.texts, hypotheses)
         characters = character_errors(batch.texts, hypotheses)
         for name, counts in (("cer", characters), ("wer", words)):
             for key, value in (("errors", counts.errors), ("total", counts.total)):
@@ -228,7 +230,7 @@ class EncDecCTCModelBPE(nn.Module):
 
     # ------------------------------------------------------------------ small parts
 
-    def _loss(self, batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor], list[list[int]]]:
+    def _loss(self, batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
         log_probs, encoded_len, best = self(input_signal=batch.audio, input_signal_length=batch.audio_len)
         losses = self.loss.losses(log_probs, batch.tokens, encoded_len, batch.tokens_len)
         loss_sum, weight = self.loss.sum_and_weight(losses, batch.tokens_len)
@@ -237,11 +239,7 @@ class EncDecCTCModelBPE(nn.Module):
             "blanks": ((best == self.blank) & valid).sum().double(),
             "frames": encoded_len.sum().double(),
         }
-        labels: list[list[int]] = []
-        if not self.training:
-            lengths = encoded_len.tolist()
-            labels = [row[:n] for row, n in zip(best.tolist(), lengths, strict=True)]
-        return loss_sum, weight, stats, labels
+        return loss_sum, weight, stats, best, encoded_len
 
     def _encoder_stands_still(self) -> bool:
         return self.encoder_rests or "encoder" in self.frozen

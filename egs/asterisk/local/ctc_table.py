@@ -83,7 +83,7 @@ def heading(pretraining: dict, labels: dict, seeds: list[str], runs: dict[str, l
         f"{held['minutes']} min, by prompt key. {len(seeds)} seeds ({', '.join(seeds)}), "
         f"{runs['nest'][0].updates} updates each, greedy decoding, last weights.",
         f"Pre-training: {pretraining['model']}, step {pretraining['step']}, "
-        f"{pretraining['hours_seen']} h of audio seen; log-perplexity of the targets less masked loss: {known}.",
+        f"{pretraining['hours_seen']} h of audio seen; log-perplexity less masked loss: {known}.",
     ]
     if gain is not None and gain < GATE_NATS:
         lines.append(
