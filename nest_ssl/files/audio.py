@@ -106,9 +106,10 @@ def read_audio(
     if len(samples) == 0:
         raise ValueError(f"{path}: no audio samples (offset {offset_s or 0.0} s, duration {duration_s} s)")
     if may_hold_nan and not np.isfinite(samples).all():
-        place = int(np.argmin(np.isfinite(samples).all(axis=1)))
+        bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
         raise ValueError(
-            f"{path}: sample {start + place} is not finite (NaN or infinity); convert the file again"
+            f"{path}: {len(bad)} of {len(samples)} samples are not finite (NaN or infinity), the first is sample "
+            f"{start + bad[0]}; convert the file again"
         )
     mono = _select(samples, channel, path)
     if sample_rate is None or sample_rate == rate:
