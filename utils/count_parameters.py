@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from nest_ssl.bin.terminal import run  # noqa: E402  (the checkout need not be installed)
 from nest_ssl.config import load_config  # noqa: E402
-from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel  # noqa: E402
+from nest_ssl.models.registry import model_class_of  # noqa: E402
 
 CONFIG = ROOT / "conf" / "nest_fast-conformer.yaml"
 
@@ -63,16 +64,23 @@ def main(argv: list[str]) -> int:
 
 
 def module_counts(config: Path, overrides: list[str]) -> dict[str, tuple[int, int]]:
-    """Total and trained parameters of every part of the model, by its name."""
+    """Total and trained parameters of every part of the model, by its name; shared ones in one part only."""
     model_config = load_config(config, overrides).model
     with torch.device("meta"):
-        model = EncDecDenoiseMaskedTokenPredModel(model_config)
-    return {name: parameter_counts(module) for name, module in model.named_children()}
+        model = model_class_of(model_config)(model_config)
+    parts = dict(model.named_children())
+    # With mask_position post_conv the encoder holds the masking too, and pre_encoder nothing of its own.
+    counted: dict[str, tuple[int, int]] = {}
+    seen: set[int] = set()
+    for name in sorted(parts, key=lambda name: name != "mask_processor"):
+        counted[name] = parameter_counts(parts[name], seen)
+        seen.update(id(p) for p in parts[name].parameters())
+    return {name: counted[name] for name in parts}
 
 
-def parameter_counts(module: torch.nn.Module) -> tuple[int, int]:
-    """Total and trained parameters of a module."""
-    parameters = list(module.parameters())
+def parameter_counts(module: torch.nn.Module, seen: Collection[int] = ()) -> tuple[int, int]:
+    """Total and trained parameters of a module, without those whose id was `seen`."""
+    parameters = [p for p in module.parameters() if id(p) not in seen]
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 
 

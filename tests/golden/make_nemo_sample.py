@@ -13,6 +13,10 @@ from safetensors.torch import load_file, save_file
 SAMPLE = Path(__file__).parent / "nemo"
 
 BASE_LEFT_OUT = ("mel_", "masked_feats", "pos_", "l0.", "layer", "grad.encoder.layers.1")
+# One case for each larger part that base leaves out, and two books.
+OPTIONS = ("att_chunked", "local_attn", "post_conv_denoise_FIXED", "books2")
+OPTION_LEFT_OUT = ("mel_", "masked_feats", "pos_", "l0.", "layer", "train.encoded")
+CONTRASTIVE = "ssl_contrastive_gumbel_mlm"
 QUANTIZERS = ("2", "4")
 AUGMENTED = ("default.0", "multi.0")
 META = (
@@ -39,14 +43,16 @@ def main(source: Path) -> None:
     tensors = load_file(source / "batch_augment.safetensors")
     kept = (*AUGMENTED, "audio", "noise")
     save_file({k: v for k, v in tensors.items() if k.startswith(kept)}, SAMPLE / "batch_augment.safetensors")
-    shutil.copyfile(source / "masking.safetensors", SAMPLE / "masking.safetensors")
-    for name in ("quantizer", "masking", "batch_augment"):
+    for name in ("masking", "masking_nemo3"):
+        shutil.copyfile(source / f"{name}.safetensors", SAMPLE / f"{name}.safetensors")
+    for name in ("quantizer", "masking", "masking_nemo3", "batch_augment"):
         copy_json(source / f"{name}.json", SAMPLE / f"{name}.json")
-    with (
-        open(SAMPLE / "tiny_denoise.nemo", "wb") as file,
-        gzip.GzipFile("", "wb", 9, file, mtime=0) as packed,
-    ):
-        packed.write((source / "tiny_denoise.nemo").read_bytes())
+    for name in ("tiny_denoise.nemo", "tiny_post_conv.nemo"):
+        with open(SAMPLE / name, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+            packed.write((source / name).read_bytes())
+    for name in OPTIONS:
+        make_option(source / name, SAMPLE / name)
+    make_contrastive(source / CONTRASTIVE, SAMPLE / CONTRASTIVE)
 
 
 def make_base(source: Path, target: Path) -> None:
@@ -62,6 +68,26 @@ def make_base(source: Path, target: Path) -> None:
     (target / "meta.json").write_text(
         json.dumps({key: meta[key] for key in META}, separators=(",", ":")) + "\n"
     )
+
+
+def make_option(source: Path, target: Path) -> None:
+    """A case that shares the waveforms of `base`: what is compared, and the norms of all gradients."""
+    target.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(source / "tensors.safetensors")
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(OPTION_LEFT_OUT)}
+    save_file(kept, target / "tensors.safetensors")
+    save_file(load_file(source / "state_dict.safetensors"), target / "state_dict.safetensors")
+    shutil.copyfile(source / "config.yaml", target / "config.yaml")
+    meta = json.loads((source / "meta.json").read_text())
+    kept_meta = {key: meta[key] for key in META if key in meta}
+    (target / "meta.json").write_text(json.dumps(kept_meta, separators=(",", ":")) + "\n")
+
+
+def make_contrastive(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("tensors.safetensors", "state_dict.safetensors", "config.yaml"):
+        shutil.copyfile(source / name, target / name)
+    copy_json(source / "meta.json", target / "meta.json")
 
 
 def copy_json(source: Path, target: Path) -> None:

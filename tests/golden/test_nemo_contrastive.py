@@ -11,14 +11,23 @@ from safetensors.torch import load_file
 
 from nest_ssl.checkpoints.state import load_state
 from nest_ssl.models.ssl_models import SpeechEncDecSelfSupervisedModel
-from tests.golden.cases import ACTIVATIONS, FEATURIZER, LOSS
+from tests.golden.cases import ACTIVATIONS, FEATURIZER, LOSS, SAMPLE
 
 CASES = ("ssl_contrastive", "ssl_contrastive_nonmasked", "ssl_contrastive_gumbel_mlm")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_masks_outputs_and_losses_are_nemos(goldens, name, monkeypatch):
-    folder = goldens / "nemo" / name
+    check_contrastive(goldens / "nemo" / name, monkeypatch)
+
+
+def test_sample_is_nemos(monkeypatch):
+    check_contrastive(SAMPLE / "ssl_contrastive_gumbel_mlm", monkeypatch)
+
+
+def check_contrastive(folder, monkeypatch):
+    """Masks, negatives, quantised targets, decoder outputs and losses of one case in evaluation mode."""
+    name = folder.name
     meta, expected = json.loads((folder / "meta.json").read_text()), load_file(folder / "tensors.safetensors")
     model = SpeechEncDecSelfSupervisedModel(OmegaConf.load(folder / "config.yaml"))
     load_state(model, load_file(folder / "state_dict.safetensors"), name, allowed_missing=FEATURIZER)

@@ -63,10 +63,10 @@ def check_quantizer(folder, number):
     assert torch.equal(codes, tensors[f"{number}.xq"])
 
 
-def check_mask(folder, key):
-    cases, tensors = read(folder, "masking")
+def check_mask(folder, key, sampler="nemo2"):
+    cases, tensors = read(folder, {"nemo2": "masking", "nemo3": "masking_nemo3"}[sampler])
     case = next(case for case in cases["cases"] if case["key"] == key)
-    masking = RandomBlockMasking(feat_in=4, **case["cfg"])
+    masking = RandomBlockMasking(feat_in=4, sampler=sampler, **case["cfg"])
     torch.manual_seed(case["seed"])
     _, mask = masking(
         input_feats=torch.zeros(len(case["lengths"]), 4, case["T"]),
@@ -146,9 +146,10 @@ def test_quantizer_starts_as_nemos(goldens, number):
     assert torch.equal(quantizer.codebooks, tensors[f"{number}.codebooks"])
 
 
+@pytest.mark.parametrize("sampler", ["nemo2", "nemo3"])
 @pytest.mark.parametrize("key", MASKED)
-def test_seeded_mask(goldens, key):
-    check_mask(goldens / "nemo", key)
+def test_seeded_mask(goldens, key, sampler):
+    check_mask(goldens / "nemo", key, sampler)
 
 
 @pytest.mark.parametrize("key", ["c0_T464", "c2_T464", "c5_T464"])
@@ -203,9 +204,10 @@ def test_sample_quantizer():
         check_quantizer(SAMPLE, number)
 
 
-def test_sample_masks():
+@pytest.mark.parametrize("sampler", ["nemo2", "nemo3"])
+def test_sample_masks(sampler):
     for key in MASKED:
-        check_mask(SAMPLE, key)
+        check_mask(SAMPLE, key, sampler)
 
 
 @pytest.mark.parametrize("name", ["default", "multi"])

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from nest_ssl.models.ssl_models import EncDecMaskedTokenPredModel
 from tests.golden import cases
+from tests.golden.make_nemo_sample import OPTIONS
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +39,17 @@ def test_features_are_nemos(case):
         input_signal=case.waves["input_signal"].clone(), length=case.waves["input_length"]
     )
     torch.testing.assert_close(features[0], case.tensors["mel_clean.first"], **cases.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_is_nemos(name):
+    case = cases.load_case(cases.SAMPLE, name)
+    cases.check_evaluation(case)
+    cases.check_training(case, through_forward=False)
+    cases.check_initial_weights(case)
+
+
+def test_an_archive_of_post_conv_is_restored_right():
+    model = EncDecMaskedTokenPredModel.restore_from(cases.SAMPLE / "tiny_post_conv.nemo")
+    assert model.mask_processor.block_size == 3
+    assert model.cfg.masking.block_size == 24
