@@ -108,8 +108,8 @@ def read_audio(
     if may_hold_nan and not np.isfinite(samples).all():
         bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
         raise ValueError(
-            f"{path}: {len(bad)} of {len(samples)} samples are not finite (NaN or infinity), the first is sample "
-            f"{start + bad[0]}; convert the file again"
+            f"{path}: {len(bad)} of {len(samples)} samples are not finite (NaN or infinity), the first "
+            f"is sample {start + bad[0]}; convert the file again"
         )
     mono = _select(samples, channel, path)
     if sample_rate is None or sample_rate == rate:
