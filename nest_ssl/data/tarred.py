@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from nest_ssl.files.arrays import load_arrays, save_arrays
 from nest_ssl.files.index import ManifestIndex
+from nest_ssl.files.manifest import read_rows
 from nest_ssl.files.rows import audio_field, text_digest
 from nest_ssl.files.tar_index import Member, TarIndex, TarReader, stem
 
@@ -86,10 +88,12 @@ class TarredAudio:
         first = 0  # row at which the manifest begins
         for place, manifest in enumerate(manifests):
             own = place if len(manifests) == len(self.indexes) else None
+            rows_in_order = read_rows(manifest.path)
             for start in range(0, manifest.num_rows, CHUNK):
                 stop = min(start + CHUNK, manifest.num_rows)
                 names = [
-                    stem(str(audio_field(manifest.row(i))), self.whole_names) for i in range(start, stop)
+                    stem(str(audio_field(row)), self.whole_names)
+                    for _, row in islice(rows_in_order, stop - start)
                 ]
                 left, right = self._spans(digests, names)
                 for k in np.flatnonzero(left == right).tolist():
