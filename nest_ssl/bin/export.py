@@ -81,7 +81,8 @@ def with_configuration(source: Source, path: Path | None) -> Source:
     """The source with the model section of `path`, if one is given; ValueError if there is none at all."""
     if path is not None:
         given = load_config(path)
-        section: Any = OmegaConf.to_container(given.model if "model" in given else given, resolve=False)
+        # Resolved in its place: a training YAML's section refers to `model.` keys.
+        section: Any = OmegaConf.to_container(model_section(given.model if "model" in given else given))
         return replace(source, config=section)
     if source.config is None:
         raise ValueError(f"{source.path} holds weights without a configuration; give --config FILE")
