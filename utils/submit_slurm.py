@@ -212,12 +212,18 @@ class SlurmRun:
         return bool(alive) or not self.open
 
     def still_queued(self, ids: dict[int, str]) -> list[str]:
-        """The tasks of an earlier call that Slurm still has; asks until it answers."""
+        """The tasks of an earlier call that Slurm still has and whose command runs or will; asks until it
+        answers."""
         self.ids = ids
         while not self.ask() and not self.stopped_by:
             self.pause(self.settings.poll_s)
         self.ids = {}
-        return [name for name in ids.values() if self.states.get(name, ("COMPLETED", ""))[0] not in OVER]
+        return [
+            name
+            for number, name in ids.items()
+            if self.states.get(name, ("COMPLETED", ""))[0] not in OVER
+            and not ((note := self.read_note(number)) and note["state"] == "ended")
+        ]
 
     def skip_done(self) -> None:
         done = [
