@@ -14,7 +14,7 @@ SAMPLE = Path(__file__).parent / "nemo"
 
 BASE_LEFT_OUT = ("mel_", "masked_feats", "pos_", "l0.", "layer", "grad.encoder.layers.1")
 # One case for each larger part that base leaves out, and two books.
-OPTIONS = ("att_chunked", "local_attn", "post_conv_denoise_FIXED", "books2")
+OPTIONS = ("local_attn", "post_conv_denoise_FIXED", "books2")
 OPTION_LEFT_OUT = ("mel_", "masked_feats", "pos_", "l0.", "layer", "train.encoded")
 CONTRASTIVE = "ssl_contrastive_gumbel_mlm"
 QUANTIZERS = ("2", "4")

@@ -1,5 +1,7 @@
 """The front end: lengths, padding, normalisation, precision and refusals."""
 
+import random
+
 import pytest
 import torch
 
@@ -117,3 +119,54 @@ def test_filters_are_triangles_of_unit_area():
     torch.testing.assert_close(filters.sum(1) * 16000 / 4096, torch.ones(20), rtol=0.02, atol=0)
     peaks = slaney_mel_filterbank(16000, 4096, 20, norm=None).amax(1)
     torch.testing.assert_close(peaks, torch.ones(20), rtol=0.05, atol=0)
+
+
+FRAMES = 25  # of half a second or more: padding left out
+
+
+class TestNarrowBand:
+    """The features of a signal of which nothing is left from nb_max_freq on."""
+
+    def features(self, signal, **options):
+        module = front_end(normalize=None, **options)
+        return module.train()(input_signal=signal, length=torch.tensor([signal.shape[1]] * len(signal)))[0][
+            ..., :FRAMES
+        ]
+
+    def test_all_above_the_frequency_is_gone(self):
+        signal = torch.randn(3, 8000, generator=torch.Generator().manual_seed(0))
+        plain, cut = self.features(signal), self.features(signal, nb_augmentation_prob=1.0)
+        floor = torch.tensor(2**-24).log()
+        centres = front_end().featurizer.fb[0]
+        above = (centres[:, :128] == 0).all(dim=1)  # bins of 31.25 Hz: 4 kHz is bin 128
+        below = (centres[:, 128:] == 0).all(dim=1)
+        assert above.any()
+        torch.testing.assert_close(cut[:, above], floor.expand_as(cut[:, above]))
+        torch.testing.assert_close(cut[:, below], plain[:, below])
+
+    def test_items_are_drawn_one_by_one_and_only_in_training(self):
+        signal = torch.randn(4, 8000, generator=torch.Generator().manual_seed(0))
+        plain = self.features(signal)
+        random.seed(1)
+        pairs = zip(self.features(signal, nb_augmentation_prob=0.5), plain, strict=True)
+        cut = [not torch.equal(*pair) for pair in pairs]
+        random.seed(1)
+        assert cut == [random.random() < 0.5 for _ in range(4)]
+        assert set(cut) == {True, False}
+        module = front_end(normalize=None, nb_augmentation_prob=1.0)
+        features, _ = module(input_signal=signal, length=torch.tensor([8000] * 4))
+        torch.testing.assert_close(features[..., :FRAMES], plain)
+
+    def test_no_effect_where_the_band_is_narrow_already(self):
+        signal = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+        options = {"sample_rate": 8000, "n_fft": 256}
+        plain = self.features(signal, **options)
+        assert torch.equal(self.features(signal, nb_augmentation_prob=1.0, **options), plain)
+
+
+def test_torchaudio_front_end_is_this_one():
+    signal, length = torch.randn(1, 8000), torch.tensor([8000])
+    results = [
+        front_end(use_torchaudio=value)(input_signal=signal, length=length)[0] for value in (True, False)
+    ]
+    assert torch.equal(*results)

@@ -6,13 +6,19 @@ import random
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from nest_ssl.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss
 from nest_ssl.modules.ssl_modules import quantizers
-from nest_ssl.modules.ssl_modules.augmentation import MultiSpeakerNoiseAugmentation, random_partition
+from nest_ssl.modules.ssl_modules.augmentation import (
+    MultiSpeakerNoiseAugmentation,
+    SpeakerNoiseAugmentation,
+    random_partition,
+    share_of,
+)
 from nest_ssl.modules.ssl_modules.masking import RandomBlockMasking
 from nest_ssl.modules.ssl_modules.multi_softmax_decoder import MultiSoftmaxDecoder
 from nest_ssl.modules.ssl_modules.quantizers import RandomProjectionVectorQuantizer
@@ -180,6 +186,20 @@ class TestDecoderAndLoss:
         loss = MLMLoss()(torch.ones(1, 3, 6), torch.zeros(1, 6, 5), torch.zeros(1, 4, dtype=torch.long))
         assert loss == 0
 
+    @pytest.mark.parametrize(("outputs", "targets"), [(7, 6), (6, 7), (5, 6)])
+    def test_one_frame_more_or_less_is_left_out(self, outputs, targets):
+        log_probs, tokens = torch.randn(1, outputs, 5).log_softmax(-1), torch.randint(0, 5, (1, targets))
+        masks = torch.ones(1, 3, 6)
+        frames = min(outputs, 6)
+        expected = MLMLoss()(torch.ones(1, 3, frames), log_probs[:, :frames], tokens[:, :frames])
+        loss = MLMLoss()(masks=masks, decoder_outputs=log_probs, targets=tokens)
+        torch.testing.assert_close(loss, expected)
+
+    def test_both_names_of_the_mask_and_none(self):
+        log_probs, tokens = torch.randn(1, 6, 5).log_softmax(-1), torch.randint(0, 5, (1, 6))
+        whole = MLMLoss()(spec_masks=torch.ones(1, 3, 6), decoder_outputs=log_probs, targets=tokens)
+        assert torch.equal(whole, MLMLoss()(decoder_outputs=log_probs, targets=tokens))
+
     def test_frame_counts_must_agree(self):
         with pytest.raises(ValueError, match="mask has 3 encoder frames and the decoder 6"):
             MLMLoss(combine_time_steps=2)(torch.ones(1, 3, 6), torch.zeros(1, 6, 5), torch.zeros(1, 6).long())
@@ -198,6 +218,51 @@ def speech_batch(*lengths, noise_lengths=None, seed=0):
     return SimpleNamespace(
         audio=audio, audio_len=torch.tensor(lengths), noise=noise, noise_len=torch.tensor(noise_lengths)
     )
+
+
+class TestSingleSegment:
+    def augmented(self, batch, **options):
+        return SpeakerNoiseAugmentation(prob=1.0, **options)(batch, random.Random(3))
+
+    def test_one_piece_of_noise_at_the_level_of_the_whole_recording(self):
+        batch = speech_batch(4000, 3000, noise_lengths=(4000, 3000))
+        audio, noise = batch.audio.clone(), batch.noise.clone()
+        options = {"min_r_noise": 6.0, "max_r_noise": 6.0, "min_mix_rate": 0.2, "max_mix_rate": 0.5}
+        self.augmented(batch, noise_ratio=1.0, **options)
+        for item, length in enumerate((4000, 3000)):
+            inside = batch.noise[item].nonzero().squeeze(1)
+            size = len(inside)
+            assert int(inside[-1] - inside[0]) == size - 1
+            assert 0.2 * length - 1 <= size < 0.5 * length
+            piece = batch.noise[item, inside]
+            levels = [signal[item, :length].square().mean() for signal in (audio, noise)]
+            gain = (levels[0] / levels[1] / 10**0.6).sqrt()
+            windows = noise[item, :length].unfold(0, size, 1) * gain
+            assert (windows - piece).abs().amax(dim=1).min() < 1e-5
+        assert torch.equal(batch.noisy_audio, batch.audio + batch.noise)
+
+    def test_speech_of_another_item(self):
+        batch = speech_batch(4000, 3000)
+        other = batch.audio[1, :3000].clone()
+        self.augmented(batch, noise_ratio=0.0, min_mix_rate=0.9, max_mix_rate=1.0)
+        added = batch.noise[0][batch.noise[0] != 0]
+        ratios = added[:1000] / other[:1000]  # longer than the other item: it is repeated from its start
+        torch.testing.assert_close(ratios, ratios[:1].expand(1000), rtol=1e-4, atol=0.0)
+
+    @pytest.mark.parametrize("rates", [(1.0, 1.0), (0.0, 0.0), (0.0, 0.0001)])
+    def test_extreme_shares(self, rates):
+        batch = self.augmented(speech_batch(4000), min_mix_rate=rates[0], max_mix_rate=rates[1])
+        assert torch.isfinite(batch.noise).all()
+
+    def test_levels_the_wrong_way_round_are_refused(self):
+        with pytest.raises(ValueError, match="min_r_noise 5 is above max_r_noise 4"):
+            SpeakerNoiseAugmentation(min_r_noise=5, max_r_noise=4)
+
+
+def test_shares_are_rounded_in_float32():
+    length, rate = 16777, 0.7 - 2**-50
+    assert share_of(length, rate) == int(torch.tensor(length) * rate)
+    assert share_of(100003, 0.3) == int(np.float32(100003) * np.float32(0.3))
 
 
 class TestAugmentation:
