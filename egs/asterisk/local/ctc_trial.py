@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nest_ssl.files.atomic import replaced
+
 STARTS = ("random", "nest")
 HELD_OUT = ("wideband", "gsm")
 
@@ -36,10 +38,22 @@ def main() -> None:
         *arguments.settings,
         *(arguments.nest_settings.split() if start == "nest" else []),
     ]
+    refuse_other_settings(out, settings)
     verb("finetune_ctc", "--config", arguments.config, *settings)
     for kind in HELD_OUT:
         what = ["--manifest", arguments.labels / f"heldout_{kind}.jsonl", "--out", out / f"{kind}.jsonl"]
         verb("transcribe", "--model", out / "final.nemo", *what, "--summary", out / f"{kind}.json")
+
+
+def refuse_other_settings(out: Path, settings: list[str]) -> None:
+    """A trial goes on where it stopped, so what it was begun with must still hold."""
+    path, text = out / "settings.txt", "\n".join(settings) + "\n"
+    if not path.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        with replaced(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
+        sys.exit(f"{out} was begun with other settings: add --fresh finetune, or take another --tag")
 
 
 def trials(seeds: str) -> list[tuple[int, str]]:
