@@ -18,12 +18,27 @@ CORE = [
     "omegaconf>=2.3",  # interpolation, ??? and struct mode of NeMo's YAML files
     "PyYAML",
     "safetensors",
+    "sentencepiece",  # the tokenizers of CTC fine-tuning, read by NeMo too
+    "jiwer",  # error rates: edit distances by RapidFuzz
     "tensorboard",
     "tqdm",
 ]
 EXTRAS = {
-    "llm": ["transformers", "peft", "accelerate", "tokenizers", "sentencepiece", "torchaudio"],
-    "dev": ["pytest", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+    "llm": ["transformers", "peft", "accelerate", "tokenizers", "torchaudio"],
+    "export": ["onnx", "onnxscript", "onnxruntime"],  # ONNX of the encoder, compared with onnxruntime
+    "huggingface": ["pyarrow"],  # datasets saved on disk, without the datasets package
+    "lhotse": ["lhotse", "urllib3"],  # cuts that are not JSON lines; it imports urllib3 without naming it
+    "dev": [
+        "pytest",
+        "hypothesis",
+        "ruff",
+        "mypy",
+        "types-PyYAML",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "pyarrow",
+    ],
 }
 
 

@@ -68,5 +68,5 @@ def _jiwer() -> Any:
     try:
         import jiwer
     except ImportError as error:
-        raise ValueError("error rates need the package jiwer: pip install 'nest-ssl[ctc]'") from error
+        raise ValueError("error rates need the package jiwer: pip install jiwer") from error
     return jiwer

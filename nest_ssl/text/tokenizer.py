@@ -173,5 +173,5 @@ def _sentencepiece() -> Any:
     try:
         import sentencepiece
     except ImportError as error:
-        raise ValueError("tokenizers need the package sentencepiece: pip install 'nest-ssl[ctc]'") from error
+        raise ValueError("tokenizers need the package sentencepiece: pip install sentencepiece") from error
     return sentencepiece
