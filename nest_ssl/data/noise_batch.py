@@ -71,9 +71,8 @@ def audio_noise_collate(
 ) -> AudioNoiseBatch:
     """Pad items with zeros to the longest audio; noise is cut there.
 
-    Without an augmentor noisy_audio = audio + noise, the raw noise, and noisy_audio_len = audio_len.  (NeMo
-    takes noise_len for an item that its augmentor skips: here the length of noisy audio is always that of
-    the audio.) The augmentor is called as augmentor(batch, rng), with noisy_audio still None.
+    Without an augmentor noisy_audio = audio + noise, the raw noise, and noisy_audio_len = audio_len; an
+    augmentor decides both (model.parity). It is called as augmentor(batch, rng), with noisy_audio still None.
     """
     if not items:
         raise ValueError("there is no item to make a batch of")
