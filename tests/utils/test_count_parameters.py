@@ -91,3 +91,11 @@ def test_a_wrong_override_ends_in_one_line():
     assert result.returncode == 1
     assert "n_layer" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_shared_parameters_count_once(table):
+    pre_conv, post_conv = table()[0], table("model.mask_position=post_conv")[0]
+    assert post_conv["encoder"] == pre_conv["encoder"]
+    assert post_conv["pre_encoder"]["total"] == 0
+    assert post_conv["mask_processor"]["total"] == 512
+    assert post_conv["all"]["trained"] == pre_conv["all"]["trained"]
