@@ -83,9 +83,11 @@ class Cluster:
         self.wait_for(lambda: self.call("sinfo", "-h", "-o", "%T %D").split() == ["idle", "2"], "idle nodes")
 
     def daemon(self, *words: str) -> None:
+        # A test run that is killed takes them along.
+        guard = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         with open(self.folder / f"{words[0]}.out", "ab") as output:
             process = subprocess.Popen(
-                words,
+                [*guard, *words],
                 env={**os.environ, **self.environment},
                 stdout=output,
                 stderr=output,
