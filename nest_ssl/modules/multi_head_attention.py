@@ -184,7 +184,9 @@ def rel_shift(scores: Tensor) -> Tensor:
     if scores.stride(3) != 1 or scores.stride(2) != width:
         scores = scores.contiguous()
     strides = (scores.stride(0), scores.stride(1), max(width - 1, 1), 1)
-    return scores.as_strided((batch, heads, frames, frames), strides, scores.storage_offset() + frames - 1)
+    # The compiler cannot read an offset; what it sees here is the result of a product, which has none.
+    offset = 0 if torch.compiler.is_compiling() else scores.storage_offset()
+    return scores.as_strided((batch, heads, frames, frames), strides, offset + frames - 1)
 
 
 def without_float16(device_type: str) -> contextlib.AbstractContextManager:

@@ -66,7 +66,8 @@ class RelPositionalEncoding(PositionalEncoding):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, d_model) -> x scaled and dropped out, positions (1, 2 T - 1, d_model), T - 1 first."""
-        return self.dropout(self._scaled(x)), self.positions(x.shape[1], x.device)
+        positions = self.positions(x.shape[1], x.device)  # first, as in NeMo, for the draws of dropout
+        return self.dropout(self._scaled(x)), positions
 
     def _rows(self, frames: int) -> int:
         return 2 * frames - 1

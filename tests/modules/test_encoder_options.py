@@ -205,3 +205,11 @@ def test_input_of_another_width_is_refused():
         encoder()(torch.randn(1, 40, 10))
     with pytest.raises(ValueError, match=r"takes \(B, T, 16\), not \(1, 16, 40\)"):
         encoder()(torch.randn(1, 16, 40), bypass_pre_encode=True)
+
+
+@pytest.mark.parametrize("context", [None, [6, 2]])
+def test_the_encoder_is_one_graph_for_the_compiler(context):
+    module = encoder(att_context_size=context, n_layers=1)
+    features, length = torch.randn(2, 10, 40), torch.tensor([40, 31])
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(features, length), module(features, length))
