@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# NEST pre-training at real scale: LibriSpeech (960 h), if wanted Libri-Light (up to 60,000 h), noise from MUSAN
-# and RIRS_NOISES, a Large or XLarge FastConformer on 8 GPUs or more nodes.
+# NEST pre-training at real scale: LibriSpeech (960 h), if wanted Libri-Light (up to 60,000 h), noise from
+# MUSAN and RIRS_NOISES, a Large or XLarge FastConformer on 8 GPUs or more nodes.
 #
 # On a Slurm cluster: bash egs/librispeech/run.sh --cmd conf/slurm.sh --num-nodes 4 --nj 64
 
@@ -15,7 +15,7 @@ train="train-clean-100 train-clean-360 train-other-500" # parts of LibriSpeech t
 librilight=           # parts of Libri-Light to add: small, medium, large; separated by spaces
 noise="musan rirs"    # corpora of noise; empty for none
 corpora_dir=          # folder with LibriSpeech/, musan/, ... if you have them; default DATA_DIR/corpora
-archive_dir=          # folder of the archives, where those that you have are found; default DATA_DIR/downloads
+archive_dir=          # folder of the archives, where those you have are found; default DATA_DIR/downloads
 site=                 # address to load all archives from instead of their publishers'
 offline=false         # load nothing: all archives or corpora are here
 telephone=false       # add a version of the training speech that went through simulated telephone channels
