@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Is NEST a better start for CTC than random weights? Fine-tunes from both and writes the tables.
 #
-# Pre-trains a NEST encoder on the prompts of all languages (run.sh), or takes one; then fine-tunes it and the
-# same encoder with random weights on the English prompts that have a text, several seeds each, and scores prompts
-# that neither training has heard, in wideband and in the published GSM files.
+# Pre-trains a NEST encoder on the prompts of all languages (run.sh), or takes one; then fine-tunes it and
+# the same encoder with random weights on the English prompts that have a text, several seeds each, and scores
+# prompts that neither training has heard, in wideband and in the published GSM files.
 # Follow a trial with: tail -f egs/asterisk/exp/ctc/trials/nest-0/train.log
 
 set -euo pipefail
@@ -20,17 +20,17 @@ data_is_ready=false  # true: DATA_DIR holds the manifests of run.sh already, mad
 dev=0.05             # share of the prompts held out to watch the training
 test=0.05            # share of the prompts held out for the end
 split_seed=17        # of that division
-nest_model=          # pre-trained model to start from (.nemo, checkpoint, run directory); empty: pre-train one
+nest_model=          # model to start from (.nemo, checkpoint, run directory); empty: pre-train one
 pretrain_steps=8000  # optimiser steps of the pre-training
-pretrain_conf=       # more KEY=VALUE settings of the pre-training, separated by spaces
+pretrain_conf=       # more KEY=VALUE settings of the pre-training, behind those below
 train_audio=wideband # versions of the prompts to fine-tune on: of wideband gsm telephone, separated by spaces
 label_share=1.0      # share of the training prompts whose text may be used
 tokenizer=char       # char, bpe or unigram
 vocab_size=          # pieces of the tokenizer; empty for char
 seeds='0 1 2'        # of weights and order, one trial from each start
-updates=1500         # optimiser steps of a fine-tuning
+updates=600          # optimiser steps of a fine-tuning
 finetune_conf=       # more KEY=VALUE settings of both fine-tunings, separated by spaces
-nest_conf=           # more KEY=VALUE settings of the fine-tuning from NEST alone
+nest_conf=model.optim.lr=4e-3 # settings of the fine-tuning from NEST alone; random weights learn less at it
 accelerator=cpu      # of pre-training and fine-tuning: cpu or gpu
 parse_options "$@"
 
@@ -43,7 +43,7 @@ pretrain_or_take() {
   local model=$nest_model
   if [ -z "$model" ]; then
     bash "$recipe/run.sh" --stage pretrain "${run_options[@]}" --max-steps "$pretrain_steps" \
-      --accelerator "$accelerator" --pretrain-conf "$pretrain_conf"
+      --accelerator "$accelerator" --pretrain-conf "${pretraining[*]} $pretrain_conf"
     model=${exp%/*}/$tag-nest/pretrain
   fi
   python3 "$recipe/local/ctc_pretrained.py" --model "$model" --out "$exp/nest.json"
@@ -78,6 +78,15 @@ run_options+=(--seed "$split_seed" --dev "$dev" --test "$test")
 [ -z "$deb_dir" ] || run_options+=(--deb-dir "$deb_dir")
 [ -z "$tarball_dir" ] || run_options+=(--tarball-dir "$tarball_dir")
 [ -z "$nest_model" ] || nest_model=$(realpath -ms -- "$nest_model")
+# Against the pre-training of run.sh: eight codebooks, so that each masked frame teaches more, masks of 80 ms,
+# and a slower start of a learning rate that stays higher.
+pretraining=(
+  model.num_books=8
+  model.masking.block_size=8
+  model.masking.mask_prob=0.045
+  model.optim.lr=0.45
+  model.optim.sched.warmup_steps=500
+)
 settings=(
   model.tokenizer.dir="$exp/tokenizer"
   model.train_ds.manifest_filepath="$exp/labels/train.jsonl"
