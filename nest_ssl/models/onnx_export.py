@@ -146,9 +146,10 @@ def _program(module: _Exported, opset: int) -> Any:
             )
     except Exception as error:  # the exporter raises what it likes for a graph that it cannot trace
         kind = module.encoder.self_attention_model
-        cause = str(error).strip().splitlines() or [type(error).__name__]
+        reason = error.__cause__ or error  # what torch could not trace, not its advice
+        cause = str(reason).strip().splitlines() or [""]
         raise ValueError(
-            f"the encoder ({kind}) cannot be exported to ONNX with opset {opset}: {type(error).__name__}: "
+            f"the encoder ({kind}) cannot be exported to ONNX with opset {opset}: {type(reason).__name__}: "
             f"{cause[0][:200]}; take --to encoder, or an encoder with rel_pos or abs_pos"
         ) from error
     finally:
