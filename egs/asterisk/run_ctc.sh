@@ -12,26 +12,26 @@ root=${recipe%/egs/*}
 # shellcheck source=utils/recipe.sh
 . "$root/utils/recipe.sh"
 
-tag=ctc              # name of the experiment: its folder is EXP_DIR/TAG
-nj=2                 # trials side by side, one thread each
-deb_dir=             # folder with the Debian packages, as for run.sh
-tarball_dir=         # folder with the upstream releases, as for run.sh
-data_is_ready=false  # true: DATA_DIR holds the manifests of run.sh already, made with the split below
-dev=0.05             # share of the prompts held out to watch the training
-test=0.05            # share of the prompts held out for the end
-split_seed=17        # of that division
-nest_model=          # model to start from (.nemo, checkpoint, run directory); empty: pre-train one
-pretrain_steps=8000  # optimiser steps of the pre-training
-pretrain_conf=       # more KEY=VALUE settings of the pre-training, behind those below
-train_audio=wideband # versions of the prompts to fine-tune on: of wideband gsm telephone, separated by spaces
-label_share=1.0      # share of the training prompts whose text may be used
-tokenizer=char       # char, bpe or unigram
-vocab_size=          # pieces of the tokenizer; empty for char
-seeds='0 1 2'        # of weights and order, one trial from each start
-updates=600          # optimiser steps of a fine-tuning
-finetune_conf=       # more KEY=VALUE settings of both fine-tunings, separated by spaces
+tag=ctc                       # name of the experiment: its folder is EXP_DIR/TAG
+nj=2                          # trials side by side, one thread each
+deb_dir=                      # folder with the Debian packages, as for run.sh
+tarball_dir=                  # folder with the upstream releases, as for run.sh
+data_is_ready=false           # true: DATA_DIR holds the manifests of run.sh, made with this split
+dev=0.05                      # share of the prompts held out to watch the training
+test=0.05                     # share of the prompts held out for the end
+split_seed=17                 # of that division
+nest_model=                   # model to start from (.nemo, checkpoint, run); empty: pre-train one
+pretrain_steps=8000           # optimiser steps of the pre-training
+pretrain_conf=                # more KEY=VALUE settings of the pre-training, behind those below
+train_audio=wideband          # of wideband gsm telephone: what to fine-tune on
+label_share=1.0               # share of the training prompts whose text may be used
+tokenizer=char                # char, bpe or unigram
+vocab_size=                   # pieces of the tokenizer; empty for char
+seeds='0 1 2'                 # of weights and order, one trial from each start
+updates=600                   # optimiser steps of a fine-tuning
+finetune_conf=                # more KEY=VALUE settings of both fine-tunings, separated by spaces
 nest_conf=model.optim.lr=4e-3 # settings of the fine-tuning from NEST alone; random weights learn less at it
-accelerator=cpu      # of pre-training and fine-tuning: cpu or gpu
+accelerator=cpu               # of pre-training and fine-tuning: cpu or gpu
 parse_options "$@"
 
 prepare_data() {
