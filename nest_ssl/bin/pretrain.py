@@ -202,6 +202,10 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
     except Stopped as stopped:
         return stopped.status
     finally:
+        # Workers ignore SIGTERM, by which Python ends what is left of them: after an error it would wait on.
+        for loader in (train_data, validation_data):
+            if loader is not None:
+                loader.close()
         if run_log:
             run_log.close()
         if lock:

@@ -220,7 +220,8 @@ def _load_optimizer(
         name, _, kind = key.rpartition("/")
         if name not in index:
             raise ValueError(f"{path}/optimizer.safetensors: the configured model has no parameter {name}")
-        state.setdefault(index[name], {})[kind] = tensor
+        # A copy: what was read is a view of the file, which Windows would not let us remove while it is used.
+        state.setdefault(index[name], {})[kind] = tensor.clone()
     if len(saved_groups) != len(optimizer.param_groups):
         raise ValueError(
             f"{path}: the checkpoint has {len(saved_groups)} parameter groups, the configuration "
