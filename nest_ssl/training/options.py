@@ -25,6 +25,61 @@ CHECKPOINT_ADDITIONS: dict[str, Any] = {
     "save_nemo_on_train_end": True,
 }
 
+# Other keys that NeMo's YAMLs have: the values under which they ask for nothing that is not there anyway, and
+# what to do where they ask for more.  None: any value, for they say how something looks.
+TRAINER_ONLY: dict[str, tuple[tuple[Any, ...] | None, str]] = {
+    **dict.fromkeys(("progress_bar_refresh_rate", "enable_model_summary", "weights_summary"), (None, "")),
+    **dict.fromkeys(("use_distributed_sampler", "replace_sampler_ddp"), (None, "")),  # the plan has the ranks
+    "deterministic": (None, ""),
+    "resume_from_checkpoint": (
+        (None,),
+        "a run goes on from its own folder with exp_manager.resume_if_exists=true; for the weights of "
+        "another one take init_from_ptl_ckpt",
+    ),
+    "checkpoint_callback": ((False, None), "exp_manager makes the checkpoints"),
+    "amp_level": (("O0", None), "set trainer.precision=bf16"),
+    "amp_backend": (("native", None), "set trainer.precision=bf16"),
+    "gradient_clip_algorithm": (("norm", None), "gradients are clipped by their norm"),
+    **dict.fromkeys(
+        ("limit_train_batches", "limit_val_batches", "limit_test_batches"),
+        (
+            (1.0, None),
+            "all data are used; trainer.max_steps ends a run, val_check_interval says when to validate",
+        ),
+    ),
+    **dict.fromkeys(
+        ("fast_dev_run", "overfit_batches", "detect_anomaly"), ((False, 0, 0.0, None), "set it to false")
+    ),
+    **dict.fromkeys(
+        ("profiler", "plugins", "callbacks", "max_time", "min_steps", "min_epochs"), ((None,), "remove it")
+    ),
+}
+_RESUME = TRAINER_ONLY["resume_from_checkpoint"]
+_LOGGER = ((False, None), "set it to false and read metrics.jsonl or the TensorBoard events")
+_LOGGERS = ("wandb", "mlflow", "dllogger", "clearml", "neptune")
+EXP_MANAGER_ONLY: dict[str, tuple[tuple[Any, ...] | None, str]] = {
+    **{f"create_{logger}_logger": _LOGGER for logger in _LOGGERS},
+    **{f"{logger}_logger_kwargs": (None, "") for logger in _LOGGERS},
+    **dict.fromkeys(("summary_writer_kwargs", "log_step_timing", "step_timing_kwargs"), (None, "")),
+    **dict.fromkeys(("log_delta_step_timing", "log_tflops_per_sec_per_gpu"), (None, "")),
+    **dict.fromkeys(("log_local_rank_0_only", "log_global_rank_0_only", "seconds_to_sleep"), (None, "")),
+    "create_preemption_callback": (None, ""),  # SIGTERM and SIGUSR1 always save first
+    "resume_past_end": ((False, None), "raise trainer.max_steps to go on with a run that has ended"),
+    "resume_from_checkpoint": _RESUME,
+    **dict.fromkeys(
+        ("create_early_stopping_callback", "create_fault_tolerance_callback"), ((False, None), "remove it")
+    ),
+    **dict.fromkeys(
+        ("create_straggler_detection_callback", "disable_validation_on_resume"), ((False, None), "remove it")
+    ),
+    **dict.fromkeys(
+        ("early_stopping_callback_params", "straggler_detection_params", "fault_tolerance"), (None, "")
+    ),
+    **dict.fromkeys(("files_to_copy", "max_time_per_run"), ((None,), "remove it")),
+}
+
+# Unused parameters are always looked for (data_parallel.py), which the last two ask about.
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 PRECISIONS = {
     "32": "32",
     "32-true": "32",
@@ -71,9 +126,9 @@ class TrainerOptions:
     def from_config(cls, section: Mapping[str, Any]) -> TrainerOptions:
         """Check a resolved `trainer:` section; raises ValueError naming the key, the value and the way
         out."""
-        options = cls(**_typed(section, cls, "trainer"))
+        options = cls(**_typed(_asked_for(section, TRAINER_ONLY, "trainer"), cls, "trainer"))
         _one_of("trainer.accelerator", options.accelerator, ("auto", "cpu", "gpu", "cuda"))
-        _one_of("trainer.strategy", options.strategy, ("auto", "ddp"))
+        _one_of("trainer.strategy", options.strategy, STRATEGIES)
         _one_of("trainer.loss_weighting", options.loss_weighting, ("frames", "nemo"))
         if str(options.precision) not in PRECISIONS:
             hint = "; float16 needs loss scaling, bf16 does not" if "16" in str(options.precision) else ""
@@ -147,14 +202,10 @@ class ExperimentOptions:
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> ExperimentOptions:
         """Check a resolved `exp_manager:` section; raises ValueError naming key and value."""
-        arguments = dict(section)
-        if arguments.pop("create_wandb_logger", False):
-            raise ValueError(
-                "exp_manager.create_wandb_logger: Weights & Biases is not supported; set it to "
-                "false and read "
-                "metrics.jsonl or the TensorBoard events"
-            )
-        arguments.pop("wandb_logger_kwargs", None)
+        arguments = _asked_for(section, EXP_MANAGER_ONLY, "exp_manager")
+        ema = arguments.pop("ema", None) or {}
+        if ema.get("enable"):
+            raise ValueError("exp_manager.ema is not supported; set exp_manager.ema.enable=false")
         callback = arguments.pop("checkpoint_callback_params", None) or {}
         arguments = _typed(arguments, cls, "exp_manager")
         callback = _typed(callback, CheckpointOptions, "exp_manager.checkpoint_callback_params")
@@ -170,6 +221,16 @@ class ExperimentOptions:
         if checkpoint.every_n_train_steps is not None:
             _at_least(prefix, "every_n_train_steps", checkpoint.every_n_train_steps, 1)
         return cls(**arguments, checkpoint=checkpoint)
+
+
+def _asked_for(
+    section: Mapping[str, Any], only: Mapping[str, tuple[tuple[Any, ...] | None, str]], name: str
+) -> dict[str, Any]:
+    """The section without the keys of `only`; ValueError for one whose value asks for what is not there."""
+    for key, (values, way_out) in only.items():
+        if key in section and values is not None and section[key] not in values:
+            raise ValueError(f"{name}.{key}: {section[key]!r} is not supported; {way_out}")
+    return {key: value for key, value in section.items() if key not in only}
 
 
 def _typed(section: Mapping[str, Any], options: type, name: str) -> dict[str, Any]:

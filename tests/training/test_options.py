@@ -30,7 +30,9 @@ def test_the_stock_yaml_is_honoured_key_by_key(checkout):
     ("section", "message"),
     [
         ({"max_step": 3}, r"trainer\.max_step is not supported; did you mean max_steps"),
-        ({"fast_dev_run": True}, r"trainer\.fast_dev_run is not supported"),
+        ({"fast_dev_run": True}, r"trainer\.fast_dev_run: True is not supported"),
+        ({**STEPS, "limit_train_batches": 100}, r"limit_train_batches: 100 is not supported; all data"),
+        ({**STEPS, "resume_from_checkpoint": "a.ckpt"}, "take init_from_ptl_ckpt"),
         ({}, "max_steps and trainer.max_epochs are both -1"),
         ({**STEPS, "precision": 16}, "float16 needs loss scaling"),
         ({**STEPS, "strategy": "fsdp"}, r"trainer\.strategy: 'fsdp' is not one of auto, ddp"),
@@ -61,7 +63,7 @@ def test_bf16_is_known_by_both_names(precision):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"create_wandb_logger": True}, "Weights & Biases is not supported"),
+        ({"create_wandb_logger": True}, r"create_wandb_logger: True is not supported; set it to false"),
         ({"ema": {"enable": True}}, r"exp_manager\.ema is not supported"),
         ({"checkpoint_callback_params": {"save_topk": 1}}, "did you mean save_top_k"),
         ({"checkpoint_callback_params": {"mode": "lowest"}}, "not one of min, max"),
@@ -73,6 +75,17 @@ def test_bf16_is_known_by_both_names(precision):
 def test_an_exp_manager_key_that_cannot_be_honoured_is_refused_by_name(section, message):
     with pytest.raises(ValueError, match=message):
         ExperimentOptions.from_config(section)
+
+
+def test_keys_of_nemos_other_yamls_that_ask_for_nothing_are_taken():
+    old = {"progress_bar_refresh_rate": 10, "amp_level": "O0", "checkpoint_callback": False}
+    options = TrainerOptions.from_config(
+        {**STEPS, **old, "resume_from_checkpoint": None, "strategy": "ddp_find_unused_parameters_true"}
+    )
+    assert options.max_steps == 10
+    wandb = {"create_wandb_logger": False, "wandb_logger_kwargs": {"name": None, "project": None}}
+    section = {**wandb, "name": "NEST", "resume_from_checkpoint": None, "ema": {"enable": False}}
+    assert ExperimentOptions.from_config(section).name == "NEST"
 
 
 def test_null_leaves_a_default_and_every_field_is_read_somewhere(checkout):
