@@ -16,6 +16,7 @@ from nemo_comparison.peers import NO_DROPOUT, SMALL, Peers, quiet
 from nemo_comparison.table import Table, difference_of, relative
 from nest_ssl.bin import pretrain
 from nest_ssl.config import resolved
+from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel as OurModel
 from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.loop import Trainer
 from nest_ssl.training.options import ExperimentOptions, TrainerOptions
@@ -68,7 +69,7 @@ def compare_run(peers: Peers, table: Table, name: str, extra: list[str]) -> None
             *("exp_manager.create_tensorboard_logger=false", *extra),
         ]
         if peers.sampler != "nemo2":
-            overrides.append(f"++model.masking.sampler={peers.sampler}")
+            overrides.append(f"++model.parity.masking={peers.sampler}")
         config = pretrain.configuration(peers.path, overrides)
         options = TrainerOptions.from_config(resolved(config.trainer, "trainer"))
         experiment = ExperimentOptions.from_config(resolved(config.exp_manager, "exp_manager"))
@@ -78,7 +79,7 @@ def compare_run(peers: Peers, table: Table, name: str, extra: list[str]) -> None
             pretrain.pretrain(ranks, argument)
             losses, rates, validation, nemo = nemo_run(peers, config, options, ranks)
             control_losses, _, control_validation, control = nemo_run(peers, config, options, ranks, True)
-            ours = peers.model.restore_from(str(folder / "run" / "final.nemo"), map_location="cpu")
+            ours = OurModel.restore_from(folder / "run" / "final.nemo")
         lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
     train = [row for row in rows if row["kind"] == "train"]
@@ -122,7 +123,7 @@ def nemo_run(
     section = OmegaConf.create(resolved(config.model, "model"))
     for key in ("train_ds", "validation_ds"):
         section.pop(key)
-    section.masking.pop("sampler", None)  # ours alone
+    section.pop("parity", None)  # ours alone
     torch.manual_seed(options.seed)
     model = peers.model(cfg=section, trainer=trainer)
     if nudge:
