@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from nest_ssl.bin.arguments import channel, device
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.decoding.recordings import Recording, padded_batches, recordings_of_manifests
 from nest_ssl.files.atomic import replaced
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str]) -> int:
     arguments = parse(argv)
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = arguments.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config = feature_model(arguments.model, arguments.layers, arguments.mode, arguments.weights)
     model = model.to(device)
     settings = {
@@ -166,7 +167,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(
-        "--layers", type=numbers, default="-1", metavar="N,N", help="from 0, negative from the end; all [-1]"
+        "--layers",
+        type=numbers,
+        default="-1",
+        metavar="N,N",
+        help="from 0, from the end --layers=-2,-1; all [-1]",
     )
     parser.add_argument(
         "--mode", choices=MODES, default="none", help="how layers are put together [%(default)s]"
@@ -177,8 +182,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--batch-duration", type=float, default=60.0, metavar="S", help="seconds in a batch [%(default)s]"
     )
-    parser.add_argument("--channel-selector", type=int, metavar="N", help="channel of files with several")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
+    parser.add_argument("--channel-selector", type=channel, metavar="N|average", help="of several channels")
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
     arguments = parser.parse_args(argv)
     if arguments.weights and arguments.mode != "weighted_sum":
         parser.error("--weights needs --mode weighted_sum")
@@ -189,11 +194,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def numbers(text: str) -> list[int] | None:
     """Layer numbers separated by commas; None for `all`."""
-    return None if text == "all" else [int(part) for part in text.split(",")]
+    if text == "all":
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither all nor numbers such as 0,8,-1") from None
 
 
 def weights(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers such as 0.5,0.5") from None
 
 
 if __name__ == "__main__":

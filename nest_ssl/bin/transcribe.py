@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nest_ssl.bin.arguments import channel, device, output_file
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.decoding.beam import beam_search
 from nest_ssl.decoding.greedy import greedy_labels
@@ -37,11 +39,18 @@ from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import write_rows
 from nest_ssl.models.ctc_models import EncDecCTCModelBPE
 from nest_ssl.text.error_rates import ErrorCounts, character_errors, word_errors
+from nest_ssl.text.tokenizer import unknown_characters
+
+SHOWN_WORDS = 10
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
     arguments = parse(argv)
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = arguments.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.model.is_dir():
+        raise ValueError(f"{arguments.model} is a folder; name a .nemo in it, such as best.nemo")
     model = EncDecCTCModelBPE.restore_from(arguments.model).to(device).eval()
     recordings = (
         recordings_of_manifests(arguments.manifest)
@@ -70,6 +79,8 @@ def main(argv: list[str]) -> int:
     elif arguments.manifest and not arguments.out:
         for row in rows:
             print(f"{row['id']}\t{row['pred_text']}")
+    elif arguments.out:
+        print(f"{arguments.out}: {len(rows)} utterances, none with a reference")
     return 0
 
 
@@ -104,6 +115,7 @@ def decoder(
     words = None
     if arguments.words:
         listed = read_words(arguments.words, model.tokenizer.normalize)
+        name_words_that_cannot_be_found(arguments.words, listed, model)
         words = WordList(listed, model.tokenizer.pieces(), arguments.word_bonus)
 
     def best(log_probs: np.ndarray) -> tuple[list[int], float]:
@@ -111,6 +123,20 @@ def decoder(
         return (list(found[0].labels), found[0].score) if found else ([], float("-inf"))
 
     return best
+
+
+def name_words_that_cannot_be_found(path: Path, listed: list[str], model: EncDecCTCModelBPE) -> None:
+    """Warn of words with characters that the model does not write; ValueError if all words have some."""
+    lost = [word for word in listed if unknown_characters(model.tokenizer, [word])]
+    if not lost:
+        return
+    named = ", ".join(lost[:SHOWN_WORDS]) + (", ..." if len(lost) > SHOWN_WORDS else "")
+    message = (
+        f"{path}: the model does not write the characters of {len(lost)} of {len(listed)} words: {named}"
+    )
+    if len(lost) == len(listed):
+        raise ValueError(message)
+    log.warning("%s", message)
 
 
 def row_of(recording: Recording, model: EncDecCTCModelBPE, labels: list[int], score: float) -> dict[str, Any]:
@@ -163,8 +189,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, metavar="NEMO", help=".nemo of a CTC model")
     parser.add_argument("--manifest", type=Path, action="append", metavar="FILE", help="may be repeated")
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="audio files")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON lines to write")
-    parser.add_argument("--summary", type=Path, metavar="FILE", help="JSON with the error rates to write")
+    parser.add_argument("--out", type=output_file, metavar="FILE", help="JSON lines to write")
+    parser.add_argument(
+        "--summary", type=output_file, metavar="FILE", help="JSON with the error rates to write"
+    )
     parser.add_argument("--beam", type=int, default=0, metavar="N", help="prefixes kept; 0 decodes greedily")
     parser.add_argument("--words", type=Path, metavar="FILE", help="word list; needs --beam")
     parser.add_argument(
@@ -174,7 +202,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--batch-duration", type=float, default=60.0, metavar="S", help="seconds in a batch [%(default)s]"
     )
     parser.add_argument("--channel-selector", type=channel, metavar="N|average", help="of several channels")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
     arguments = parser.parse_intermixed_args(argv)
     if bool(arguments.manifest) == bool(arguments.files):
         parser.error("give either --manifest FILE or audio files")
@@ -187,12 +215,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if not arguments.batch_duration > 0:
         parser.error("--batch-duration must be positive")
     return arguments
-
-
-def channel(text: str) -> int | str:
-    if text != "average" and not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor average")
-    return int(text) if text.isdigit() else text
 
 
 if __name__ == "__main__":

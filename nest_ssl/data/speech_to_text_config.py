@@ -12,9 +12,11 @@ from omegaconf import DictConfig
 from nest_ssl.config import resolved, suggestion
 from nest_ssl.data.plan import DURATION_JITTER, BatchPlan
 from nest_ssl.data.speech_to_text import SpeechToTextDataset, SpeechToTextLoader, TextEncoder
+from nest_ssl.text.tokenizer import unknown_characters
 
 INFEASIBLE = "text longer than the encoder's frames"
 SHOWN_IDS = 20
+SHOWN_CHARACTERS = 10
 
 DEFAULTS: dict[str, Any] = {
     "manifest_filepath": None,
@@ -69,7 +71,7 @@ def speech_to_text_from_config(
 
     Keys mean what they mean in pre-training (data/from_config.py).  frames_short: gives (N,) bool, True for
     utterances that have too few frames for their text; they are left out and named in the log.  Raises
-    ValueError for unknown keys, bad values and features that are not there.
+    ValueError for unknown keys, bad values, features that are not there, and a tokenizer of another language.
     """
     values = resolved(section, name) if isinstance(section, DictConfig) else dict(section)
     options = _checked(values, name)
@@ -86,6 +88,7 @@ def speech_to_text_from_config(
         seed=seed,
         name=name,
     )
+    _name_unknown_characters(dataset, rank)
     if training and frames_short is not None:
         ids = dataset.leave_out(frames_short(dataset), INFEASIBLE)
         if ids and rank == 0:
@@ -114,6 +117,25 @@ def speech_to_text_from_config(
         pin_memory=options["pin_memory"],
         prefetch_factor=options["prefetch_factor"],
     )
+
+
+def _name_unknown_characters(dataset: SpeechToTextDataset, rank: int) -> None:
+    """Warn of characters that the tokenizer does not have; ValueError if most characters are such."""
+    unknown = dataset.encoder.unknown_id
+    texts = [dataset.texts[i] for i in dataset.items if unknown in dataset.tokens[i]]
+    if not texts:
+        return
+    counts = unknown_characters(dataset.encoder, texts)
+    named = ", ".join(f"{character!r} {count}" for character, count in counts.most_common(SHOWN_CHARACTERS))
+    message = (
+        f"{dataset.name}: {len(texts)} of {len(dataset)} texts have characters that the tokenizer does not "
+        f"have, which a model cannot learn to write: {named}"
+    )
+    characters = sum(len(dataset.texts[i].replace(" ", "")) for i in dataset.items)
+    if 2 * counts.total() > characters:
+        raise ValueError(f"{message}; python -m nest_ssl.bin.tokenizer makes a tokenizer of these texts")
+    if rank == 0:
+        log.warning("%s; model.text_normalization or another tokenizer helps", message)
 
 
 def _checked(values: Mapping[str, Any], name: str) -> dict[str, Any]:

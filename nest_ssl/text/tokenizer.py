@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nest_ssl.files.atomic import replaced
 from nest_ssl.text.normalization import TextNormalizer
@@ -148,7 +148,13 @@ def write_tokenizer(folder: str | os.PathLike, tokenizer: SentencePieceTokenizer
             temporary.write_bytes(content)
 
 
-def unknown_characters(tokenizer: SentencePieceTokenizer, texts: Iterable[str]) -> Counter[str]:
+class HasPieces(Protocol):
+    """What spells texts in pieces."""
+
+    def pieces(self) -> list[str]: ...
+
+
+def unknown_characters(tokenizer: HasPieces, texts: Iterable[str]) -> Counter[str]:
     """Count the characters of normalised texts that no piece spells."""
     spelled = set("".join(tokenizer.pieces())) | {" "}
     return Counter(c for text in texts for c in text if c not in spelled)

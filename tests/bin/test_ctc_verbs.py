@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from nest_ssl.bin import extract_features, finetune_ctc, tokenizer, transcribe
 from nest_ssl.files.audio import write_audio
 from nest_ssl.models.ctc_models import EncDecCTCModelBPE
 from tests.models.ctc_small import SMALL
+from tests.models.ctc_small import small_model as small_ctc_model
 from tests.models.small import small_model as nest_model
 
 TEXTS = ["Press 1.", "hello", "", "x" * 90, "Go on!", "one"]
@@ -29,6 +31,9 @@ def corpus(tmp_path_factory) -> Path:
         rows.append({"audio_filepath": f"{i}.wav", "duration": 1 + 0.05 * i, "text": text, "id": f"u{i}"})
     (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--manifest", str(folder / "all.jsonl"), "--out", str(folder / "tokenizer"), "--kind", "char"]
+    assert tokenizer.main(words) == 0
+    (folder / "other.jsonl").write_text(json.dumps({"text": "eh"}) + "\n")
+    words = ["--manifest", str(folder / "other.jsonl"), "--out", str(folder / "other"), "--kind", "char"]
     assert tokenizer.main(words) == 0
     nest_model().save_to(folder / "nest.nemo")
     return folder
@@ -53,7 +58,7 @@ def finetune(corpus: Path, run: Path, *more: str) -> str:
 
 def test_a_nest_encoder_is_fine_tuned_decoded_and_read_for_features(corpus, tmp_path, capsys):
     log = finetune(corpus, tmp_path / "run", f"init_from_nemo_model={corpus}/nest.nemo")
-    assert "missing 2" in log  # the decoder's tensors; the encoder's are all there
+    assert re.search(r"initial weights: loaded .*; 0 missing; 0 unexpected; .*\(decoder\)", log)
     assert "{'without text': 1, \"text longer than the encoder's frames\": 1}" in log
     assert "val_cer" in log and "val_wer" in log
     model = EncDecCTCModelBPE.restore_from(tmp_path / "run" / "best.nemo")
@@ -111,10 +116,64 @@ def test_the_same_encoder_with_random_weights_is_another_start(corpus, tmp_path)
         ("model.tokenizer.dir=nowhere", r"nowhere.*does not exist; python -m nest_ssl\.bin\.tokenizer"),
         ("+model.train_ds.noise_manifest=x", r"model\.train_ds\.noise_manifest is no option"),
         ("+model.train_ds.is_tarred=true", r"model\.train_ds\.is_tarred=True is not supported"),
+        (
+            "model.tokenizer.dir={corpus}/other",
+            r"train_ds: 5 of 5 texts have char.* tokenizer.*: 'x' 90, 'o' ",
+        ),
         ("init_from_nemo_model=nowhere.nemo", r"nowhere\.nemo does not exist"),
         ("model.freeze=[ears]", r"model\.freeze: 'ears'"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_key(corpus, tmp_path, override, message):
     with pytest.raises((ValueError, OSError), match=message):
-        finetune(corpus, tmp_path / "run", *SMALL, override)
+        finetune(corpus, tmp_path / "run", *SMALL, override.format(corpus=corpus))
+
+
+def test_characters_that_the_tokenizer_lacks_are_named(corpus, tmp_path, caplog):
+    rows = [json.loads(line) for line in (corpus / "all.jsonl").read_text().splitlines()]
+    rows[1]["text"] = "hello 你好"
+    (corpus / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finetune(
+        corpus, tmp_path / "run", *SMALL, f"model.train_ds.manifest_filepath={corpus}/some.jsonl",
+        "model.validation_ds=null", "trainer.max_steps=1",
+    )  # fmt: skip
+    assert "model.train_ds: 1 of 5 texts have characters that the tokenizer does not have" in caplog.text
+    assert "'你' 1, '好' 1" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def untrained(corpus) -> Path:
+    """A CTC model with random weights."""
+    small_ctc_model().save_to(corpus / "untrained.nemo")
+    return corpus / "untrained.nemo"
+
+
+def test_words_that_the_model_cannot_write_are_named_or_refused(corpus, untrained, caplog):
+    audio = ["--model", str(untrained), f"{corpus}/0.wav", "--beam", "2"]
+    (corpus / "words.txt").write_text("hello\nпривет\n", encoding="utf-8")
+    assert transcribe.main([*audio, "--words", f"{corpus}/words.txt"]) == 0
+    assert "does not write the characters of 1 of 2 words: привет" in caplog.text
+    (corpus / "words.txt").write_text("привет\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="does not write the characters of 1 of 1 words: привет"):
+        transcribe.main([*audio, "--words", f"{corpus}/words.txt"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "gpu"], "'gpu' cannot be used"),
+        (["--out", "{corpus}"], "is a folder; name a file in it"),
+        (["--channel-selector", "left"], "'left' is neither a number nor average"),
+        (["--words", "words.txt"], "--words needs --beam N"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_the_work(corpus, untrained, capsys, words, message):
+    words = [word.format(corpus=corpus) for word in words]
+    with pytest.raises(SystemExit):
+        transcribe.main(["--model", str(untrained), f"{corpus}/0.wav", *words])
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_is_no_model_to_transcribe_with(corpus):
+    with pytest.raises(ValueError, match=r"is a folder; name a \.nemo in it"):
+        transcribe.main(["--model", str(corpus), f"{corpus}/0.wav"])
