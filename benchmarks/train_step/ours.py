@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from nest_ssl.config import build, load_config, resolved
 from nest_ssl.data.noise_batch import AudioNoiseBatch
+from nest_ssl.files.system import keep_freed_memory
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 from nest_ssl.modules.targets import TARGETS
 from nest_ssl.training.distributed import Ranks
@@ -35,6 +36,8 @@ class Side:
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         self.device = torch.device(options["device"])
+        if self.device.type == "cpu":
+            keep_freed_memory()  # as the trainer's ranks do
         overrides = [*options["overrides"], "model.train_ds.manifest_filepath=none"]
         config = load_config(options["config"], [*overrides, "~model.validation_ds"])
         section = resolved(config.model, "model")

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
+from nest_ssl.files.system import keep_freed_memory
 from nest_ssl.training.options import TrainerOptions
 from nest_ssl.training.slurm import slurm_ranks
 
@@ -125,6 +126,8 @@ def _run_rank(
     init_method: str | None,
 ) -> int:
     device = _device(options, local_rank)
+    if device.type == "cpu":
+        keep_freed_memory()
     ranks = Ranks(rank, local_rank, world_size, device)
     if world_size == 1:
         return work(ranks, argument)
