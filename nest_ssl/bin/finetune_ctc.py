@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nest_ssl.bin.ctc_init import initial_sections, load_initial_weights
 from nest_ssl.bin.pretrain import ROOT, resume, start_log
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
 from nest_ssl.checkpoints.safetensors_dir import read_safetensors
@@ -37,6 +36,7 @@ from nest_ssl.config import apply_overrides, load_config, resolved
 from nest_ssl.data.speech_to_text import SpeechToTextDataset, SpeechToTextLoader
 from nest_ssl.data.speech_to_text_config import speech_to_text_from_config
 from nest_ssl.models.ctc_models import EncDecCTCModelBPE
+from nest_ssl.models.initialisation import initial_sections, initialise
 from nest_ssl.text.ctc_labels import frames_needed
 from nest_ssl.text.error_rates import check_installed
 from nest_ssl.training.checkpoint import Checkpoints
@@ -56,6 +56,7 @@ from nest_ssl.training.schedulers import build_schedule
 log = logging.getLogger(__name__)
 
 SECTIONS = ("name", "init_from_nemo_model", "init_config_from", "model", "trainer", "exp_manager", "hydra")
+TAKEN = ("preprocessor.", "encoder.")  # of the model to start from
 MODEL_ADDITIONS: dict[str, Any] = {
     "encoder_lr_factor": 1.0,
     "layer_lr_decay": 1.0,
@@ -133,7 +134,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
     model = EncDecCTCModelBPE(cfg=config.model)
     account: LoadAccount | None = None
     if config.init_from_nemo_model:
-        account = load_initial_weights(model, str(config.init_from_nemo_model))
+        account = initialise(model, config.init_from_nemo_model, include=TAKEN)
     train_data, validation_data = datasets(config.model, model, options.seed, ranks)
     model = model.to(ranks.device)
     if options.sync_batchnorm and ranks.world_size > 1 and ranks.device.type == "cuda":
@@ -167,7 +168,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
         write_environment(folder, ranks, ROOT, command)
     run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
     if run_log and not resumed:
-        run_log.message(f"initial weights: {account or f'random, seed {options.seed}'}")
+        run_log.message(f"initial weights: {account.told() if account else f'random, seed {options.seed}'}")
     try:
         trainer.fit(run_log)
         if run_log:

@@ -248,6 +248,7 @@ def data(model: DictConfig, section: str, seed: int, ranks: Ranks) -> SSLDataLoa
         settings.setdefault("sample_rate", model.sample_rate)  # as NeMo does
     augmentor = settings.pop("batch_augmentor", None)
     parity = Parity.from_config(model.get("parity"))
+    settings.setdefault("noise_failure", parity.noise_failure)
     return ssl_data_from_config(
         settings,
         seed=seed,

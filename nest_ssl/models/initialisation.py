@@ -61,6 +61,14 @@ def initialise(
     return account
 
 
+def initial_sections(source: str | os.PathLike) -> dict[str, Any]:
+    """The sections `preprocessor` and `encoder` of a checkpoint; ValueError if it states none."""
+    config = read_source(source).config
+    if not config or not all(isinstance(config.get(key), dict) for key in ("preprocessor", "encoder")):
+        raise ValueError(f"{source} states no sections preprocessor and encoder; take a .nemo of the model")
+    return {key: config[key] for key in ("preprocessor", "encoder")}
+
+
 def initialise_from_config(model: nn.Module, config: DictConfig | Mapping[str, Any]) -> list[str]:
     """Do what the top-level `init_from_...` key of a configuration says; gives the account's lines.
 

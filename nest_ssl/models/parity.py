@@ -16,6 +16,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "batch_norm": ("padded", "valid"),
     "quantizer_autocast": (True, False),
     "masking": ("nemo2", "nemo3"),
+    "noise_failure": ("zeros", "error"),
 }
 NEMO = {key: nemo for key, (nemo, _) in VALUES.items()}
 PRESETS = {
@@ -37,6 +38,7 @@ class Parity:
     quantizer_autocast: autocast has the quantiser's projection (true), or it stays in float32.
     masking: sampler of NeMo 1 and 2, or of NeMo 3 ("nemo3" masks no frame of items shorter than a block, and
         draws on the device).
+    noise_failure: where 20 noise recordings in a row cannot be read, noise is "zeros", or that is an "error".
     """
 
     skipped_noise: str = "added"
@@ -45,6 +47,7 @@ class Parity:
     batch_norm: str = "padded"
     quantizer_autocast: bool = False
     masking: str = "nemo2"
+    noise_failure: str = "error"
 
     @classmethod
     def from_config(cls, value: Any) -> Parity:

@@ -78,11 +78,11 @@ def test_both_precisions_and_weightings_train(corpus, tmp_path, precision, weigh
     ("override", "message"),
     [
         ("model.encoder.n_layer=2", r"model\.encoder\.n_layer.*did you mean model\.encoder\.n_layers"),
-        ("+trainer.fast_dev_run=true", r"trainer\.fast_dev_run is not supported"),
+        ("+trainer.fast_dev_run=true", r"trainer\.fast_dev_run: True is not supported"),
         ("trainer.precision=16", r"trainer\.precision: 16"),
         ("model.optim.name=lion", r"model\.optim\.name: 'lion'"),
         ("model.train_ds.is_tarred=true", r"model\.train_ds\.is_tarred"),
-        ("model.encoder.self_attention_model=abs_pos", r"model\.encoder\.self_attention_model: abs_pos"),
+        ("model.encoder.self_attention_model=rope", r"model\.encoder.*self_attention_model.*rope"),
         ("model.encoder._target_=os.system", r"os\.system.*not one of the known names"),
         ("model.train_ds.batch_size=1000", r"model\.train_ds"),
         ("model.train_ds.manifest_filepath=nowhere.jsonl", r"nowhere\.jsonl"),

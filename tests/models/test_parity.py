@@ -7,9 +7,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nest_ssl.bin.pretrain import batch_augmentor
+from nest_ssl.bin.pretrain import batch_augmentor, data
 from nest_ssl.models.parity import PRESETS, VALUES, Parity
 from nest_ssl.modules.masked_batch_norm import ValidFramesBatchNorm1d
+from nest_ssl.training.distributed import Ranks
 from tests.models.small import noise_batch, small_model
 
 AUGMENTOR = {
@@ -30,9 +31,9 @@ def test_defaults_are_written_out_in_the_class():
 
 
 def test_presets():
-    assert Parity.from_config("nemo") == Parity("added", "noise", "in_place", "padded", True, "nemo2")
-    assert Parity.from_config("nemo3") == Parity("added", "noise", "in_place", "padded", True, "nemo3")
-    assert Parity.from_config("fixed") == Parity("dropped", "audio", "copy", "valid", False, "nemo2")
+    assert Parity.from_config("nemo") == Parity("added", "noise", "in_place", "padded", True, "nemo2", "zeros")
+    assert Parity.from_config("nemo3") == Parity("added", "noise", "in_place", "padded", True, "nemo3", "zeros")
+    assert Parity.from_config("fixed") == Parity("dropped", "audio", "copy", "valid", False, "nemo2", "error")
     assert Parity.from_config({"dither": "copy"}) == dataclasses.replace(Parity(), dither="copy")
 
 
@@ -116,6 +117,19 @@ def test_augmentor_is_told(preset, length, kept):
     augmentor(batch, random.Random(0))
     assert batch.noisy_audio_len.tolist() == [length]
     assert bool(batch.noise.any()) == kept
+
+
+@pytest.mark.parametrize(
+    ("parity", "own", "zeros"), [(None, None, False), ("nemo", None, True), ("nemo", "error", False)]
+)
+def test_noise_that_cannot_be_read_is_zeros_for_nemos_numbers(tmp_path, parity, own, zeros):
+    manifest = tmp_path / "train.jsonl"
+    manifest.write_text('{"audio_filepath": "a.wav", "duration": 2.0}\n')
+    section = {"manifest_filepath": str(manifest), "noise_manifest": str(manifest), "batch_size": 1}
+    section |= {"sample_rate": 16000} | ({"noise_failure": own} if own else {})
+    ranks = Ranks(0, 0, 1, torch.device("cpu"))
+    loader = data(OmegaConf.create({"train_ds": section, "parity": parity}), "train_ds", 0, ranks)
+    assert loader.dataset.noise.zeros_at_last == zeros
 
 
 def test_the_section_is_saved_with_the_model(tmp_path):
