@@ -19,6 +19,7 @@ from nest_ssl.models.parity import Parity
 from nest_ssl.models.registry import CLASSES, model_class, names_of
 from nest_ssl.models.ssl_config import given_section, marked_section, model_section
 from nest_ssl.modules.masked_batch_norm import use_valid_frames
+from nest_ssl.modules.targets import NOT_HERE
 from nest_ssl.modules.targets import TARGETS as MODULES
 
 Loss = tuple[Tensor, Tensor, dict[str, Tensor]]
@@ -89,6 +90,10 @@ class SelfSupervisedModel(nn.Module):
         """What a section describes; `name` is its dotted key within the model section."""
         name = f"model.{name}"
         kind = name.rpartition(".")[2]
+        target = section.get("_target_")
+        why = NOT_HERE.get(str(target).rpartition(".")[2])
+        if why is not None:
+            raise ValueError(f"{name}._target_: {target}: {why}")
         try:
             part = build(section, {**MODULES, **LOSSES}, name, **self.parity.of_section(kind))
         except ValueError as error:

@@ -27,7 +27,8 @@ class AudioToMelSpectrogramPreprocessor(nn.Module):
     """Turn a batch of waveforms into normalised log-mel features, always in float32 and without gradient.
 
     The keys and defaults are NeMo's.  `window_size` and `window_stride` are seconds; `n_window_size` and
-    `n_window_stride` say the same in samples (one form only).  `n_fft` None is the next power of two.
+    `n_window_stride` say the same in samples: one form only, false or 0 for the other.  `n_fft` None is the
+    next power of two.
     `log_zero_guard_value` may be a number, "tiny" or "eps" (of float32).  `normalize` is "per_feature",
     "all_features", a mapping with `fixed_mean` and `fixed_std`, or null.  `dither` is the deviation of
     white noise added in training mode.  `pad_to` pads the time axis to a multiple (0: no padding).
@@ -295,6 +296,9 @@ def _beyond(length: Tensor, size: int) -> Tensor:
 
 def _samples(key: str, seconds: float | None, samples: int | None, sample_rate: int) -> int:
     default = {"window_size": 0.02, "window_stride": 0.01}[key]
+    samples = samples or None
+    if samples is not None and not seconds:
+        seconds = None  # NeMo's YAMLs write false where the other form is given
     if samples is not None and seconds not in (None, default):
         raise ValueError(
             f"{key}: {seconds} s and n_{key}: {samples} samples were both given; give one of them"

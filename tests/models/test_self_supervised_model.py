@@ -186,3 +186,25 @@ def test_saved_and_restored(tmp_path):
 def test_what_does_not_fit_is_refused_by_key(changes, message):
     with pytest.raises(ValueError, match=message.replace(".", r"\.").replace("?", r"\?")):
         loss_of(built(**changes), batch(16000))
+
+
+@pytest.mark.parametrize(
+    ("section", "target", "way_out"),
+    [
+        ("encoder", "ConvASREncoder", "ConformerEncoder"),
+        ("preprocessor", "wav2vec_modules.ConvFeatureEncoder", "AudioToMelSpectrogramPreprocessor"),
+        ("encoder", "wav2vec_modules.Wav2VecTransformerEncoder", "fast-conformer.yaml"),
+        ("encoder", "ECAPAEncoder", "extract_features"),
+        (
+            "preprocessor",
+            "ssl_modules.multi_layer_feat.ConformerMultiLayerFeaturePreprocessor",
+            "extract_features",
+        ),
+    ],
+)
+def test_parts_of_nemos_other_examples_are_refused_with_a_way_out(section, target, way_out):
+    name = f"{NEMO}.modules.{target}"
+    with pytest.raises(
+        ValueError, match=rf"model\.{section}\._target_: {name}: .* not implemented.*{way_out}"
+    ):
+        built(**{section: {"_target_": name}})

@@ -54,10 +54,12 @@ def test_silence_stays_finite():
     assert torch.isfinite(features).all()
 
 
-def test_sizes_may_be_given_in_samples():
+@pytest.mark.parametrize("other_form", [None, False])  # NeMo's YAMLs write false
+def test_sizes_may_be_given_in_samples(other_form):
     signal, length = noise(1, 16000), torch.tensor([16000])
     seconds, _ = front_end(window_size=0.025, window_stride=0.01)(input_signal=signal, length=length)
-    samples = front_end(window_size=None, window_stride=None, n_window_size=400, n_window_stride=160)
+    other = {"window_size": other_form, "window_stride": other_form}
+    samples = front_end(**other, n_window_size=400, n_window_stride=160)
     torch.testing.assert_close(seconds, samples(input_signal=signal, length=length)[0])
 
 
@@ -107,6 +109,7 @@ def test_no_gradient_reaches_the_waveform():
         ({"highfreq": 9000}, "highfreq 9000"),
         ({"n_window_size": 400}, "window_size: 0.025 s and n_window_size: 400"),
         ({"window_stride": 0.0}, "window_stride: 0.0"),
+        ({"window_size": False}, "window_size: False gives 0 samples"),
     ],
 )
 def test_options_that_do_not_work_are_refused(options, message):

@@ -44,8 +44,13 @@ def state_difference(ours: dict[str, Tensor], nemo: dict[str, Tensor]) -> float:
     return max(difference_of(ours[name], value) for name, value in nemo.items())
 
 
-def relative(ours: Sequence[float], nemo: Sequence[float]) -> float:
-    """The largest relative difference of two series; infinite for other lengths."""
-    if len(ours) != len(nemo):
+def relative(ours: Sequence[float | None], nemo: Sequence[float]) -> float:
+    """The largest relative difference of two series; infinite for other lengths, or where one has no number.
+
+    A value that is not finite is None in our log.
+    """
+    if len(ours) != len(nemo) or not all(
+        value is not None and math.isfinite(value) for value in (*ours, *nemo)
+    ):
         return math.inf
-    return max(abs(a / b - 1) for a, b in zip(ours, nemo, strict=True))
+    return max(abs(a / b - 1) for a, b in zip(ours, nemo, strict=True))  # type: ignore[operator]
