@@ -56,6 +56,28 @@ CONTAINERS: dict[str, Constructor] = {
     "_codecs.encode": _latin1,
 }
 
+# Nothing that a checkpoint has a use for, and what pickles made to harm call.  It would not be run, but a
+# file with such a call is nobody's trained model.
+HARMFUL = frozenset(
+    (
+        *(
+            "os",
+            "posix",
+            "nt",
+            "subprocess",
+            "pty",
+            "socket",
+            "shutil",
+            "sys",
+            "runpy",
+            "importlib",
+            "ctypes",
+        ),
+        *("code", "commands", "webbrowser", "builtins.eval", "builtins.exec", "builtins.compile"),
+        *("builtins.open", "builtins.__import__", "builtins.breakpoint", "builtins.input"),
+    )
+)  # modules, and single functions
+
 _MARK = object()
 
 _PUSHED = {
@@ -162,7 +184,7 @@ class _Machine:
                 stack.append(self._made(kind, arguments))
             case "NEWOBJ_EX":
                 named, arguments, kind = stack.pop(), stack.pop(), stack.pop()
-                stack.append(Record(_dotted(kind), tuple(arguments), state=named))
+                stack.append(Record(_called(kind), tuple(arguments), state=named))
             case "OBJ":
                 kind, *arguments = self._marked()
                 stack.append(self._made(kind, tuple(arguments)))
@@ -181,7 +203,7 @@ class _Machine:
 
     def _made(self, kind: Any, arguments: Any) -> Any:
         arguments = tuple(arguments)
-        dotted = _dotted(kind)
+        dotted = _called(kind)
         if dotted == "copyreg._reconstructor":  # how protocols 0 and 1 make an object of a class
             return Record(_dotted(arguments[0]))
         constructor = self.constructors.get(dotted)
@@ -223,6 +245,14 @@ def _pairs(values: list[Any]) -> list[tuple[Any, Any]]:
 def _name(module: Any, attribute: Any) -> Name:
     module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
     return Name(f"{module}.{attribute}")
+
+
+def _called(kind: Any) -> str:
+    """The name of what makes an object; ValueError for one that a checkpoint has no use for."""
+    dotted = _dotted(kind)
+    if dotted in HARMFUL or dotted.split(".")[0] in HARMFUL:
+        raise ValueError(f"it would have {dotted} called: the file is made to harm")
+    return dotted
 
 
 def _dotted(kind: Any) -> str:

@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -234,6 +234,9 @@ def _read_weights(file: IO[bytes], path: Path, map_location: Any) -> dict[str, T
                 packed = [r.filename for r in records.infolist() if r.compress_type != zipfile.ZIP_STORED]
                 if packed:
                     raise ValueError(f"its record {packed[0]} is packed, which torch.save never does")
+                doubles = [name for name, count in Counter(records.namelist()).items() if count > 1]
+                if doubles:
+                    raise ValueError(f"its record {doubles[0]} is there twice")
                 damaged = records.testzip()
             if damaged is not None:
                 raise ValueError(f"the checksum of {damaged} is wrong")

@@ -62,6 +62,11 @@ def read_source(path: str | os.PathLike) -> Source:
         return Source(path, "Lightning checkpoint", checkpoint.config, checkpoint.state, known)
     if path.suffix == ".safetensors":
         return Source(path, "safetensors file", None, read_safetensors(path))
+    if not is_nemo(path):
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) is no checkpoint in a form that is read: .nemo, .ckpt, "
+            ".safetensors or a directory; a file of torch.save from before 1.6 must be loaded and saved again"
+        )
     config, state = read_nemo(path)
     return Source(path, "NeMo archive", config, state)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import collections
+import operator
 import os
 import pickle
+import subprocess
 import sys
+import tempfile
 
 import pytest
 from hypothesis import given, settings
@@ -73,11 +76,20 @@ class Code:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_nothing_is_called(tmp_path, protocol):
-    content = pickle.dumps([Code(os.mkdir, (str(tmp_path / "ran"),)), Code(exec, ("1/0",))], protocol)
-    made, ran = read_pickle(content)
-    assert made.kind.endswith(".mkdir")
-    assert ran.arguments == ("1/0",)
-    assert not (tmp_path / "ran").exists()
+    content = pickle.dumps(
+        [Code(tempfile.mkdtemp, ("ran", None, str(tmp_path))), Code(operator.truediv, (1, 0))], protocol
+    )
+    made, divided = read_pickle(content)
+    assert made.kind == "tempfile.mkdtemp"
+    assert divided.arguments == (1, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("call", [(os.mkdir, ("ran",)), (exec, ("1/0",)), (subprocess.Popen, ("ls",))])
+def test_calls_that_only_a_file_made_to_harm_has_are_refused(protocol, call):
+    with pytest.raises(ValueError, match=r"it would have \S*(mkdir|exec|Popen) called"):
+        read_pickle(pickle.dumps({"weights": 1.0, "x": Code(*call)}, protocol))
 
 
 def test_nothing_is_imported():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import tempfile
 import zipfile
 
 import pytest
@@ -96,24 +97,35 @@ class Code:
         self.path = path
 
     def __reduce__(self):
-        return (os.mkdir, (self.path,))
+        return (tempfile.mkdtemp, ("ran", None, self.path))
 
 
 def test_code_beside_the_weights_is_not_run(tmp_path):
     content = {
         "state_dict": {"w": WEIGHT},
-        "callbacks": {"x": Code(str(tmp_path / "ran"))},
-        "hyper_parameters": {"cfg": {"a": Code(str(tmp_path / "ran")), "b": argparse.Namespace(c=1)}},
+        "callbacks": {"x": Code(str(tmp_path))},
+        "hyper_parameters": {"cfg": {"a": Code(str(tmp_path)), "b": argparse.Namespace(c=1)}},
     }
     checkpoint = read_lightning(saved(tmp_path / "a.ckpt", content))
     assert torch.equal(checkpoint.state["w"], WEIGHT)
-    assert checkpoint.config == {"a": f"<{os.mkdir.__module__}.mkdir>", "b": "<argparse.Namespace>"}
-    assert not (tmp_path / "ran").exists()
+    assert checkpoint.config == {"a": "<tempfile.mkdtemp>", "b": "<argparse.Namespace>"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def test_code_among_the_weights_is_refused(tmp_path):
-    path = saved(tmp_path / "a.ckpt", {"state_dict": {"w": WEIGHT, "x": Code(str(tmp_path / "ran"))}})
-    with pytest.raises(ValueError, match=r"a\.ckpt: state_dict\['x'\] is .*mkdir, not a tensor"):
+    path = saved(tmp_path / "a.ckpt", {"state_dict": {"w": WEIGHT, "x": Code(str(tmp_path))}})
+    with pytest.raises(ValueError, match=r"a\.ckpt: state_dict\['x'\] is .*mkdtemp, not a tensor"):
+        read_lightning(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_a_file_made_to_harm_is_refused_wherever_its_code_lies(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    path = saved(tmp_path / "a.ckpt", {"state_dict": {"w": WEIGHT}, "callbacks": {"x": Harm()}})
+    with pytest.raises(ValueError, match=r"a\.ckpt.* it would have \S+mkdir called"):
         read_lightning(path)
     assert not (tmp_path / "ran").exists()
 

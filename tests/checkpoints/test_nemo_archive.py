@@ -232,6 +232,19 @@ def test_pickled_code_is_not_run(archive):
     assert not (archive.parent / "ran").exists()
 
 
+def test_a_record_that_is_twice_in_the_weights_is_refused(archive):
+    with tarfile.open(archive) as tar:
+        content = io.BytesIO(tar.extractfile("./model_weights.ckpt").read())
+    with zipfile.ZipFile(content, "a") as records:
+        name = next(name for name in records.namelist() if name.endswith("data.pkl"))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            records.writestr(name, b"N.")
+    weights = (member("./model_weights.ckpt"), content.getvalue())
+    rewritten(archive, weights, without=("./model_weights.ckpt",))
+    with pytest.raises(ValueError, match=r"model_weights\.ckpt is damaged.*data\.pkl is there twice"):
+        read_nemo(archive)
+
+
 def test_no_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.nemo"):
         read_nemo(tmp_path / "none.nemo")
