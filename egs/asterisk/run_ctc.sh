@@ -52,7 +52,8 @@ pretrain_or_take() {
 make_labels() {
   # shellcheck disable=SC2086  # the versions are words
   python3 "$recipe/local/make_ctc_data.py" --data "$data" --out "$exp/labels" --dev "$dev" --test "$test" \
-    --split-seed "$split_seed" --train-audio $train_audio --label-share "$label_share"
+    --split-seed "$split_seed" --train-audio $train_audio --label-share "$label_share" \
+    --pretrain "$exp/nest.json"
 }
 
 make_tokenizer() {
@@ -102,7 +103,7 @@ stage 0 data out:"$data/prompts.jsonl" out:"$data/prompts_gsm.jsonl" out:"$data/
   -- prepare_data
 stage 1 pretrain in:"$data/manifests/train.jsonl" in:"$data/manifests/dev.jsonl" out:"$exp/nest.json" \
   -- pretrain_or_take
-stage 2 labels in:"$data/prompts.jsonl" in:"$data/prompts_gsm.jsonl" \
+stage 2 labels in:"$data/prompts.jsonl" in:"$data/prompts_gsm.jsonl" in:"$exp/nest.json" \
   out:"$exp/labels/train.jsonl" out:"$exp/labels/dev.jsonl" out:"$exp/labels/labels.json" \
   out:"$exp/labels/heldout_wideband.jsonl" out:"$exp/labels/heldout_gsm.jsonl" \
   -- make_labels

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+from nest_ssl.bin.terminal import run
 from nest_ssl.checkpoints.source import read_source
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import read_rows
@@ -14,15 +15,16 @@ from nest_ssl.files.manifest import read_rows
 GATE_NATS = 1.0
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help=".nemo, checkpoint or run directory")
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     facts = {"model": str(arguments.model), "step": None, "hours_seen": None, "gain_nats": None}
     source = read_source(arguments.model)
     facts |= {key: source.facts[key] for key in ("step", "hours_seen") if source.facts.get(key) is not None}
     facts["gain_nats"] = (source.facts.get("metrics") or {}).get("val_gain_nats")
+    facts["train_manifests"] = manifests_of(source.config)
     log = next((p / "metrics.jsonl" for p in near(arguments.model) if (p / "metrics.jsonl").is_file()), None)
     if log is not None:
         facts |= last_of(log, facts["step"])
@@ -38,6 +40,15 @@ def main() -> None:
             f"WARNING gain_nats {gain:.2f} is below {GATE_NATS:g}: the encoder may be a worse start than "
             "random weights; pre-train longer"
         )
+    return 0
+
+
+def manifests_of(config: dict | None) -> list[str]:
+    """Manifests that a `model:` section trains on, as they are written there; none where it does not say."""
+    named = ((config or {}).get("train_ds") or {}).get("manifest_filepath")
+    if isinstance(named, str):
+        named = [part.strip() for part in named.split(",")]
+    return [name for name in named or () if isinstance(name, str) and name not in ("", "???")]
 
 
 def near(model: Path) -> list[Path]:
@@ -58,4 +69,4 @@ def last_of(log: Path, step: int | None) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ import statistics
 import time
 from pathlib import Path
 
+from nest_ssl.bin.terminal import run
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import read_rows
 
@@ -22,14 +23,14 @@ MARKS = (0.25, 0.5, 0.75, 1.0)
 GATE_NATS = 1.0
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=Path, required=True, help="folder with START-SEED folders")
     parser.add_argument("--seeds", required=True, help="separated by spaces")
     parser.add_argument("--pretrain", type=Path, required=True, help="nest.json of the pre-trained model")
     parser.add_argument("--labels", type=Path, required=True, help="labels.json")
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     seeds = arguments.seeds.split()
     pretraining = json.loads(arguments.pretrain.read_text(encoding="utf-8"))
     labels = json.loads(arguments.labels.read_text(encoding="utf-8"))
@@ -39,6 +40,7 @@ def main() -> None:
     with replaced(arguments.out) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
+    return 0
 
 
 class Trial:
@@ -138,4 +140,4 @@ def spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,8 +1,8 @@
 """Make the labelled manifests of run_ctc.sh: English prompts with text, held out by prompt key.
 
 The split is that of the pre-training's manifests (same shares and seed), so a held-out prompt was not heard
-there either, in any language.  Writes train.jsonl, dev.jsonl and heldout_{wideband,gsm}.jsonl (dev and test),
-and labels.json with the counts.
+there either, in any language; checked where the model says which manifests it was trained on.  Writes
+train.jsonl, dev.jsonl and heldout_{wideband,gsm}.jsonl (dev and test), and labels.json with the counts.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
+from nest_ssl.bin.terminal import run
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import read_rows, write_rows
 from nest_ssl.files.rows import audio_path, split_of, split_position
@@ -21,8 +21,8 @@ from nest_ssl.files.rows import audio_path, split_of, split_position
 SOURCES = {"wideband": "prompts.jsonl", "gsm": "prompts_gsm.jsonl", "telephone": "telephone.jsonl"}
 
 
-def main() -> None:
-    arguments = parse()
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
     dropped: Counter[str] = Counter()
     rows = {name: labelled(arguments, name, dropped) for name in {*arguments.train_audio, "wideband", "gsm"}}
     out = arguments.out
@@ -37,11 +37,12 @@ def main() -> None:
         "heldout_wideband": of_split(rows["wideband"], arguments, "dev", "test"),
         "heldout_gsm": of_split(rows["gsm"], arguments, "dev", "test"),
     }
+    refuse_heard(arguments.pretrain, {row["key"] for row in sets["heldout_wideband"]})
     out.mkdir(parents=True, exist_ok=True)
     report = {}
     for name, chosen in sets.items():
         if not chosen:
-            sys.exit(f"no prompt is in {name}; raise --dev, --test or --label-share")
+            raise ValueError(f"no prompt is in {name}; raise --dev, --test or --label-share")
         write_rows(out / f"{name}.jsonl", chosen)
         report[name] = {
             "prompts": len(chosen),
@@ -53,6 +54,7 @@ def main() -> None:
     print("dropped", dict(dropped))
     with replaced(out / "labels.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def labelled(arguments: argparse.Namespace, name: str, dropped: Counter[str]) -> list[dict]:
@@ -73,6 +75,21 @@ def labelled(arguments: argparse.Namespace, name: str, dropped: Counter[str]) ->
     return found
 
 
+def refuse_heard(pretrain: Path, held_out: set[str]) -> None:
+    """Raise ValueError if the model of nest.json was pre-trained on prompts that are held out here."""
+    facts = json.loads(pretrain.read_text(encoding="utf-8"))
+    model, manifests = facts["model"], [Path(name) for name in facts["train_manifests"]]
+    if not all(manifest.is_file() for manifest in manifests) or not manifests:
+        print(f"WARNING manifests that {model} was trained on are not here: held-out prompts may be in them")
+    for manifest in filter(Path.is_file, manifests):
+        heard = held_out & {row.get("key") for _, row in read_rows(manifest)}
+        if heard:
+            raise ValueError(
+                f"{manifest}, on which {model} was pre-trained, has {len(heard)} of the {len(held_out)} held-out "
+                f"prompts ({min(heard)!r} is one); give its --dev, --test and --split-seed"
+            )
+
+
 def of_split(rows: list[dict], arguments: argparse.Namespace, *splits: str) -> list[dict]:
     return [
         row
@@ -81,10 +98,11 @@ def of_split(rows: list[dict], arguments: argparse.Namespace, *splits: str) -> l
     ]
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the prompts' manifests")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pretrain", type=Path, required=True, help="nest.json of the pre-trained model")
     parser.add_argument("--lang", default="en")
     parser.add_argument("--dev", type=float, required=True)
     parser.add_argument("--test", type=float, required=True)
@@ -94,8 +112,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--train-audio", nargs="+", choices=sorted(SOURCES), default=["wideband"])
     parser.add_argument("--label-share", type=float, default=1.0)
     parser.add_argument("--label-seed", type=int, default=0)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
