@@ -85,8 +85,8 @@ def refuse_heard(pretrain: Path, held_out: set[str]) -> None:
         heard = held_out & {row.get("key") for _, row in read_rows(manifest)}
         if heard:
             raise ValueError(
-                f"{manifest}, on which {model} was pre-trained, has {len(heard)} of the {len(held_out)} held-out "
-                f"prompts ({min(heard)!r} is one); give its --dev, --test and --split-seed"
+                f"{manifest}, on which {model} was pre-trained, has {len(heard)} of the {len(held_out)} "
+                f"held-out prompts ({min(heard)!r} is one); give its --dev, --test and --split-seed"
             )
 
 
