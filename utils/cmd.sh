@@ -8,3 +8,6 @@ on_cpu() { python3 "$_utils/submit.py" "$@"; }
 
 # on_gpu [JOB=1:N] LOG COMMAND...: one at a time, each with all GPUs of the machine.
 on_gpu() { python3 "$_utils/submit.py" --max-jobs-run 1 "$@"; }
+
+# shellcheck disable=SC2034  # read by recipes that have a number of machines for an option
+one_machine=true

@@ -18,6 +18,7 @@ corpora_dir=          # folder with LibriSpeech/, musan/, ... if you have them; 
 archive_dir=          # folder of the archives, where those you have are found; default DATA_DIR/downloads
 site=                 # address to load all archives from instead of their publishers'
 offline=false         # load nothing: all archives or corpora are here
+keep_archives=true    # false: remove each archive once it is unpacked
 telephone=false       # add a version of the training speech that went through simulated telephone channels
 nj=16                 # shards of the simulation
 seed=17               # of the simulated channels and the training
@@ -36,6 +37,10 @@ num_workers=8         # reading processes of each GPU
 pretrain_conf=        # more KEY=VALUE settings of the pre-training, separated by spaces
 parse_options "$@"
 
+if [ "$num_nodes" != 1 ] && [ "${one_machine-}" = true ]; then
+  echo "run.sh: --num-nodes $num_nodes needs a --cmd, such as --cmd conf/slurm.sh (docs/cluster.md)" >&2
+  exit 2
+fi
 corpora=${corpora_dir:-$data/corpora}
 downloads=${archive_dir:-$data/downloads}
 read -ra parts <<<"$train $librilight dev-clean dev-other test-clean test-other $noise"
@@ -56,6 +61,7 @@ fetch() {
   local how=()
   [ -z "$site" ] || how+=(--site "$site")
   [ "$offline" = false ] || how+=(--offline)
+  [ "$keep_archives" = true ] || how+=(--remove-archives)
   python3 "$recipe/local/fetch.py" --corpora "$corpora" --downloads "$downloads" --out "$data/corpora.json" \
     "${how[@]}" "${parts[@]}"
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -42,6 +44,8 @@ def download(url: str, path: Path, progress_bar: Bar, way_out: str) -> None:
             if attempt == TRIES or error.code in FINAL_ANSWERS:
                 raise OSError(f"{url}: the server answered {error.code} {error.reason}") from error
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             if attempt == TRIES:
                 raise OSError(f"{url}: {error}; {way_out}") from error
         log.warning("%s broke off, try %d of %d", url, attempt + 1, TRIES)
@@ -52,7 +56,10 @@ def download(url: str, path: Path, progress_bar: Bar, way_out: str) -> None:
 
 
 def load_rest(url: str, partial: Path, progress_bar: Bar) -> None:
-    """Append to `partial` what it lacks of `url`; ValueError if the connection ended early."""
+    """Append to `partial` what it lacks of `url`; ValueError if the connection ended early.
+
+    OSError with ENOSPC, before anything is loaded, if the disk has no room for it.
+    """
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
@@ -60,6 +67,11 @@ def load_rest(url: str, partial: Path, progress_bar: Bar) -> None:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
+        free = shutil.disk_usage(partial.parent).free
+        if length and int(length) > free:
+            raise OSError(
+                errno.ENOSPC, f"{int(length) >> 20} MB are to come and {free >> 20} MB free", str(partial)
+            )
         with (
             open(partial, "ab" if have else "wb") as file,
             progress_bar(total, "B", partial.stem, have) as bar,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import importlib.util
@@ -15,9 +16,11 @@ import tarfile
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from nest_ssl.files import download
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 from tests.recipes.librispeech_corpora import SECONDS, write_archives, write_trees
 
@@ -244,6 +247,31 @@ def test_a_size_that_is_not_known_is_refused(tmp_path):
     result = recipe(tmp_path, "--config", "huge")
     assert result.returncode == 2
     assert "--config huge: small, medium, large, xlarge or xxlarge" in result.stderr
+
+
+def test_several_machines_need_a_cluster_and_it_is_said_before_any_download(tmp_path):
+    result = recipe(tmp_path, "--num-nodes", "2", "--dry-run")
+    assert result.returncode == 2
+    assert "--num-nodes 2 needs a --cmd, such as --cmd conf/slurm.sh" in result.stderr
+    result = recipe(tmp_path, "--num-nodes", "2", "--dry-run", "--cmd", str(ROOT / "conf" / "slurm.sh"))
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_archive_that_the_disk_has_no_room_for_is_not_begun(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    bar = contextlib.nullcontext(SimpleNamespace(update=lambda count: None))
+    with pytest.raises(OSError, match=r"MB are to come and 0 MB free.*musan.tar.gz.partial"):
+        download.download(f"{site}/musan.tar.gz", tmp_path / "musan.tar.gz", lambda *a: bar, "")
+    assert not list(tmp_path.iterdir())
+    assert len(Site.requests) == 1  # trying again would not help
+
+
+def test_archives_are_removed_once_unpacked_if_asked(archives, tmp_path):
+    shutil.copytree(archives, tmp_path / "d")
+    result = fetch(tmp_path, "--offline", "--remove-archives", "musan")
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "d" / "musan.tar.gz").exists()
+    assert fetch(tmp_path, "--offline", "--remove-archives", "musan").returncode == 0
 
 
 @pytest.mark.slow
