@@ -162,9 +162,20 @@ def _value(text: str, override: str) -> Any:
         return text  # a path or a sentence: YAML would take a comment or a mapping for it
     try:
         parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-        return parsed["value"]
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"override {override!r}: the value is not readable as YAML: {error}") from error
+    if text[0] in "[{" and _has_glued_colon(parsed["value"]):
+        raise ValueError(f"override {override!r}: a blank must follow each colon, as in {{key: value}}")
+    return parsed["value"]
+
+
+def _has_glued_colon(value: Any) -> bool:
+    """True for {key:value}, a pair to Hydra, but to YAML one key that has no value."""
+    if isinstance(value, list):
+        return any(map(_has_glued_colon, value))
+    return isinstance(value, dict) and any(
+        (":" in str(key) and inner is None) or _has_glued_colon(inner) for key, inner in value.items()
+    )
 
 
 def _delete(

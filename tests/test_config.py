@@ -69,6 +69,7 @@ def test_a_minus_tilde_removes_a_key(path):
         ("=3", "not of the form key=value"),
         ("+++a=3", "not of the form key=value"),
         ("model.width=[1", "not readable as YAML"),
+        ("model.width=[{low:1}]", "a blank must follow each colon"),
         ("model.width.deep=1", r"no key 'model\.width\.deep'"),
     ],
 )

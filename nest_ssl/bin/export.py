@@ -39,7 +39,7 @@ from nest_ssl.checkpoints.state import load_state
 from nest_ssl.config import build, load_config
 from nest_ssl.files.tensors import separate
 from nest_ssl.models.onnx_export import OPSET, check_onnx, export_onnx
-from nest_ssl.models.registry import model_class
+from nest_ssl.models.registry import model_class, model_class_of, names_of
 from nest_ssl.models.ssl_config import given_section, marked_section, model_section
 from nest_ssl.modules.targets import TARGETS
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     out: Path = arguments.out
     if out.exists() and not arguments.overwrite:
         raise ValueError(f"{out} exists; give --overwrite to replace it, or another name")
-    source = with_configuration(read_source(arguments.model), arguments.config)
+    source = with_target(with_configuration(read_source(arguments.model), arguments.config))
     section = whole_section(source)
     check_fit(source, section)
     WRITERS[arguments.to](source, section, out, arguments)
@@ -89,6 +89,15 @@ def with_configuration(source: Source, path: Path | None) -> Source:
     return source
 
 
+def with_target(source: Source) -> Source:
+    """The source with the class in its configuration: that of a training checkpoint, a YAML, names none."""
+    section = source.config or {}
+    if section.get("target"):
+        return source
+    name = "EncDecCTCModelBPE" if section.get("tokenizer") else model_class_of(section).__name__
+    return replace(source, config={**section, "target": names_of(name)[0]})
+
+
 def whole_section(source: Source) -> dict[str, Any]:
     """The model section as it is saved: resolved, with its target."""
     assert source.config is not None
@@ -106,7 +115,7 @@ def check_fit(source: Source, section: Mapping[str, Any]) -> None:
 
 
 def to_nemo(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
-    write_nemo(out, section, separate(source.state), source.target, _artifacts(source))
+    write_nemo(out, section, separate(source.state), source.target, complete_artifacts(source, section))
 
 
 def to_ckpt(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
@@ -117,9 +126,7 @@ def to_ckpt(source: Source, section: dict[str, Any], out: Path, arguments: argpa
 def to_safetensors(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
     if out.suffix in (".safetensors", ".nemo", ".ckpt"):
         raise ValueError(f"{out}: --to safetensors writes a directory; leave the suffix {out.suffix} away")
-    write_safetensors_dir(out, section, source.state)
-    if unkept := _artifacts(source):
-        log.warning("files of the archive that a directory of safetensors does not keep: %s", list(unkept))
+    write_safetensors_dir(out, section, source.state, _artifacts(source, section))
 
 
 def to_encoder(source: Source, section: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
@@ -157,9 +164,36 @@ def to_onnx(source: Source, section: dict[str, Any], out: Path, arguments: argpa
     log.info("onnxruntime and torch differ by at most %.1e on odd and unequal lengths", difference)
 
 
-def _artifacts(source: Source) -> dict[str, bytes]:
-    """Other files of a .nemo archive, such as a tokenizer's."""
-    return read_artifacts(source.path) if source.path.is_file() and is_nemo(source.path) else {}
+def complete_artifacts(source: Source, section: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files that an archive needs; ValueError if the source lacks one: it could not be restored."""
+    found = _artifacts(source, section)
+    lacking = [name for name in _named(section) if name not in found]
+    if lacking or (section.get("tokenizer") and not found):
+        raise ValueError(
+            f"{source.path} lacks the tokenizer's files {', '.join(lacking)}, without which no model of text "
+            "is restored; export the run's final.nemo or best.nemo, or the encoder alone (--to encoder)"
+        )
+    return found
+
+
+def _artifacts(source: Source, section: Mapping[str, Any]) -> dict[str, bytes]:
+    """Other files of a .nemo archive, such as a tokenizer's, or those of them that lie in a directory."""
+    if source.path.is_file():
+        path = source.path
+        return read_artifacts(path) if is_nemo(path) else {}
+    if (source.path / "final.nemo").is_file():
+        return read_artifacts(source.path / "final.nemo")
+    files = {name: source.path / name for name in _named(section) if Path(name).name == name}
+    return {name: file.read_bytes() for name, file in files.items() if file.is_file()}
+
+
+def _named(section: Any) -> list[str]:
+    """The files beside the weights that a configuration names as `nemo:NAME`."""
+    if isinstance(section, str):
+        return [section.removeprefix("nemo:")] if section.startswith("nemo:") else []
+    if isinstance(section, Mapping):
+        section = list(section.values())
+    return [name for value in section for name in _named(value)] if isinstance(section, list) else []
 
 
 Writer = Callable[[Source, dict[str, Any], Path, argparse.Namespace], None]

@@ -58,25 +58,12 @@ CONTAINERS: dict[str, Constructor] = {
 
 # Nothing that a checkpoint has a use for, and what pickles made to harm call.  It would not be run, but a
 # file with such a call is nobody's trained model.
-HARMFUL = frozenset(
-    (
-        *(
-            "os",
-            "posix",
-            "nt",
-            "subprocess",
-            "pty",
-            "socket",
-            "shutil",
-            "sys",
-            "runpy",
-            "importlib",
-            "ctypes",
-        ),
-        *("code", "commands", "webbrowser", "builtins.eval", "builtins.exec", "builtins.compile"),
-        *("builtins.open", "builtins.__import__", "builtins.breakpoint", "builtins.input"),
-    )
-)  # modules, and single functions
+# Modules, and single functions.
+HARMFUL = frozenset({
+    "os", "posix", "nt", "subprocess", "pty", "socket", "shutil", "sys", "runpy", "importlib", "ctypes",
+    "code", "commands", "webbrowser", "builtins.eval", "builtins.exec", "builtins.compile", "builtins.open",
+    "builtins.__import__", "builtins.breakpoint", "builtins.input",
+})  # fmt: skip
 
 _MARK = object()
 

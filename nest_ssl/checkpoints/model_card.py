@@ -20,6 +20,11 @@ UNKNOWN = "not recorded"
 RUN_FILES = ("env.json", "metrics.jsonl")
 PARENTS_OF_A_RUN = 3  # run/checkpoints/NAME/model.safetensors
 
+TAGS = {
+    "EncDecCTCModelBPE": "automatic-speech-recognition, CTC",
+    "EncDecDenoiseMaskedTokenPredModel": "self-supervised, NEST",
+}
+
 _DATA_LINE = re.compile(r"training data .*?\brows (?P<rows>\d+) .*?\bhours (?P<hours>[\d.]+)")
 
 
@@ -105,7 +110,7 @@ def model_card(
         *([f"license: {json.dumps(licence)}"] if licence else []),
         "library_name: nest-ssl",
         f"export: {json.dumps(name)}",
-        "tags: [speech, self-supervised, NEST, FastConformer]",
+        f"tags: [speech, {TAGS.get(source.target.rpartition('.')[2], 'self-supervised')}, FastConformer]",
         "---",
         "",
         f"# {name}",

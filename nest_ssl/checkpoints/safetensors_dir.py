@@ -63,17 +63,17 @@ def write_safetensors_dir(
     folder: str | os.PathLike,
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
-    texts: Mapping[str, str] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a directory, complete or not at all, with further text files by name in `texts`.
+    """Write a directory, complete or not at all, with further files by name in `files`.
 
     Tensors keep their dtype (codebooks are float64) and names; a tensor with two names is written twice.
     """
     with replaced_directory(folder) as temporary:
         write_safetensors(temporary / WEIGHTS, state)
         (temporary / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
-        for name, text in (texts or {}).items():
-            (temporary / name).write_text(text, encoding="utf-8")
+        for name, content in (files or {}).items():
+            (temporary / name).write_bytes(content)
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:

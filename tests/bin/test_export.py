@@ -11,11 +11,13 @@ from omegaconf import OmegaConf
 from nest_ssl.bin import export
 from nest_ssl.checkpoints.encoder_only import encoder_only
 from nest_ssl.checkpoints.nemo_archive import read_artifacts, read_nemo, write_nemo
-from nest_ssl.checkpoints.source import read_source
+from nest_ssl.checkpoints.source import Source, read_source
 from nest_ssl.config import load_config
+from nest_ssl.models.ctc_models import EncDecCTCModelBPE
 from nest_ssl.models.registry import model_class
 from nest_ssl.models.self_supervised_model import SpeechEncDecSelfSupervisedModel
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
+from tests.models.ctc_small import small_model as small_ctc_model
 from tests.models.small import CONFIG, SMALL, small_model
 
 
@@ -147,6 +149,32 @@ def test_a_yaml_of_training_serves_as_configuration(model, tmp_path):
     bare = tmp_path / "a" / "model.safetensors"
     run("--to", "nemo", bare, tmp_path / "b.nemo", "--config", tmp_path / "whole.yaml")
     assert EncDecDenoiseMaskedTokenPredModel.restore_from(tmp_path / "b.nemo").cfg.encoder.d_model == 24
+
+
+def test_a_ctc_model_keeps_its_tokenizer(tmp_path):
+    original = small_ctc_model()
+    original.save_to(tmp_path / "ctc.nemo")
+    run("--to", "safetensors", tmp_path / "ctc.nemo", tmp_path / "a")
+    run("--to", "nemo", tmp_path / "a", tmp_path / "b.nemo")
+    restored = EncDecCTCModelBPE.restore_from(tmp_path / "b.nemo")
+    assert restored.tokenizer.encode("hello") == original.tokenizer.encode("hello")
+    assert same(restored.state_dict(), original.state_dict())
+    assert "automatic-speech-recognition, CTC" in (tmp_path / "README.md").read_text()
+    for file in (tmp_path / "a").glob("*_tokenizer.model"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"a lacks the tokenizer's files \w+_tokenizer\.model"):
+        export.main(["--to", "nemo", str(tmp_path / "a"), str(tmp_path / "c.nemo")])
+    assert not (tmp_path / "c.nemo").exists()
+
+
+def test_a_configuration_of_training_tells_its_class(tmp_path):
+    section = dict(small_ctc_model().cfg)
+    source = Source(tmp_path, "training checkpoint", {**section, "target": None}, {})
+    assert export.with_target(source).target.endswith(".EncDecCTCModelBPE")
+    with pytest.raises(ValueError, match=r"final\.nemo or best\.nemo"):
+        export.complete_artifacts(source, {"tokenizer": {"dir": "exp/tokenizer"}})
+    contrastive = Source(tmp_path, "training checkpoint", {"loss_list": {}, "encoder": {}}, {})
+    assert export.with_target(contrastive).target.endswith(".SpeechEncDecSelfSupervisedModel")
 
 
 @pytest.mark.slow

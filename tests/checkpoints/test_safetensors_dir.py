@@ -27,7 +27,7 @@ def state():
 
 def test_what_is_written_is_read(tmp_path):
     folder = tmp_path / "export"
-    write_safetensors_dir(folder, CONFIG, state(), {"README.md": "text\n"})
+    write_safetensors_dir(folder, CONFIG, state(), {"README.md": b"text\n"})
     config, read, progress = read_safetensors_dir(folder)
     assert config == CONFIG
     assert progress == {}

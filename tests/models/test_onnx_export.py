@@ -51,11 +51,13 @@ def exported(tmp_path_factory):
     return made, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_onnxruntime_gives_torchs_frames(exported, lengths):
     assert check_onnx(*exported, lengths=[lengths]) < 2e-5
 
 
+@pytest.mark.slow
 def test_the_graph_says_what_it_takes_and_gives(exported):
     model = onnx.load(exported[1])
     onnx.checker.check_model(model)
@@ -70,6 +72,7 @@ def test_the_graph_says_what_it_takes_and_gives(exported):
     assert {p.key: json.loads(p.value) for p in model.metadata_props}["sample_rate"] == 16000
 
 
+@pytest.mark.slow
 def test_another_encoder_is_told_from_the_graph(exported, monkeypatch):
     with pytest.raises(ValueError, match="onnxruntime differs from torch"):
         check_onnx(encoder(xscaling=False), exported[1], lengths=[(97,)])
