@@ -31,8 +31,12 @@ def test_defaults_are_written_out_in_the_class():
 
 
 def test_presets():
-    assert Parity.from_config("nemo") == Parity("added", "noise", "in_place", "padded", True, "nemo2", "zeros")
-    assert Parity.from_config("nemo3") == Parity("added", "noise", "in_place", "padded", True, "nemo3", "zeros")
+    assert Parity.from_config("nemo") == Parity(
+        "added", "noise", "in_place", "padded", True, "nemo2", "zeros"
+    )
+    assert Parity.from_config("nemo3") == Parity(
+        "added", "noise", "in_place", "padded", True, "nemo3", "zeros"
+    )
     assert Parity.from_config("fixed") == Parity("dropped", "audio", "copy", "valid", False, "nemo2", "error")
     assert Parity.from_config({"dither": "copy"}) == dataclasses.replace(Parity(), dither="copy")
 
