@@ -34,7 +34,7 @@ def test_mypy_finds_nothing(checkout, tmp_path):
 def shell_scripts(checkout: Path) -> list[Path]:
     """Every *.sh of the project, and the files without that ending that bash runs."""
     found = list(checkout.glob("*.sh"))
-    for folder in ("utils", "tests", "egs", "conf"):
+    for folder in ("utils", "tests", "egs", "conf", "benchmarks"):
         found += [path for path in (checkout / folder).rglob("*.sh") if not {"exp", "data"} & set(path.parts)]
     return sorted([*found, checkout / ".ci" / "run"])
 
