@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # The GPU figures of the training step: bf16, clips of 20 s, the largest batch that fits, eager and compiled.
 #
-#   bash benchmarks/gpu_nest_step.sh [--python PYTHON] [--nemo-python PYTHON] [--sizes "small large"] [--out FOLDER]
+#   bash benchmarks/gpu_nest_step.sh [--sizes "small large"] [--out FOLDER]
+#     [--python PYTHON] [--nemo-python PYTHON]
 #
-# One log per measurement in FOLDER, and all of them on standard output.  The batch of each size is doubled from
-# 8 until the device's memory ends.  With --nemo-python NeMo's step is interleaved, at batches that it fits too.
+# One log per measurement in FOLDER, and all of them on standard output.  The batch of each size is doubled
+# from 8 until the device's memory ends.  With --nemo-python NeMo's step is interleaved, at batches that it
+# fits too.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
