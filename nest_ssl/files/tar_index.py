@@ -20,14 +20,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nest_ssl.files.arrays import load_arrays, save_arrays
+from nest_ssl.files.decode import SOX_SUFFIXES, STREAM_SUFFIXES
 from nest_ssl.files.rows import text_digest
 from nest_ssl.files.system import open_for_reading, read_at
 from nest_ssl.files.tar_headers import TarEntry, tar_entries
+from nest_ssl.files.telephone_formats import HEADERLESS
 
 # Suffixes of members that are audio; the others (.json, .txt) go with them and are passed over.
-AUDIO = "wav flac mp3 ogg oga opus sph wv1 wv2 aif aiff au snd w64 caf m4a mp4 aac wma webm amr gsm g722 vox"
-RAW_AUDIO = "al ul alaw ulaw raw pcm"
-AUDIO_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{AUDIO} {RAW_AUDIO}".split())
+AUDIO = "wav flac ogg sph nist wv1 wv2 aif aiff aifc au snd w64 rf64 caf voc amr awb"
+RAW_AUDIO = "raw pcm"
+AUDIO_SUFFIXES = frozenset(
+    (
+        *(f".{suffix}" for suffix in f"{AUDIO} {RAW_AUDIO}".split()),
+        *HEADERLESS,
+        *STREAM_SUFFIXES,
+        *SOX_SUFFIXES,
+    )
+)
 MAX_OPEN = 64  # archives open at once in a process
 READ_WHOLE_BYTES = 1 << 20  # larger members are read in pieces, for rows that want a part of one
 
@@ -73,7 +82,7 @@ class TarIndex:
         descriptor = open_for_reading(path)
         try:
             stamp = _stamp(descriptor)
-            facts = {"version": 1, "whole_names": whole_names, "size": stamp[0], "mtime_ns": stamp[1]}
+            facts = {"version": 2, "whole_names": whole_names, "size": stamp[0], "mtime_ns": stamp[1]}
             cache = path.with_name(path.name + ".idx")
             arrays = load_arrays(cache, facts)
             if arrays is None:

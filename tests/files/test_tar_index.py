@@ -179,3 +179,11 @@ def test_whole_names_tell_folders_apart(tmp_path):
 def test_a_missing_archive_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tar archive .*b\.tar does not exist"):
         TarIndex.open(tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("name", ["a.sln16", "a.pcma", "a.awb", "a.shn", "A.WAV"])
+def test_members_of_every_format_that_is_read_are_audio(tmp_path, name):
+    with tarfile.open(tmp_path / "audio.tar", "w") as archive:
+        for member in (name, "a.json"):
+            archive.addfile(tarfile.TarInfo(member))
+    assert len(TarIndex.open(tmp_path / "audio.tar")) == 1
