@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ MASKING = "model.masking.mask_prob=0.1"
 # its initial weights move by one rounding.  Weights are measured against the learning rates added up, which
 # is how far AdamW can move one.
 SPREAD = 5.0
+FIRST = 8  # steps whose losses have a row of their own: rounding has not grown yet
 # Their gradients are zero but for rounding: a batch norm or a softmax takes a constant away again, and the
 # slow cosines among the positions are such constants.  AdamW makes whole steps of rounding.  The running mean
 # follows the bias before it, with a delay that shows in validation.
@@ -88,12 +90,18 @@ def compare_run(peers: Peers, table: Table, name: str, extra: list[str]) -> None
     name = f"{len(rates)} steps {name}"
     table.row(f"{name}: learning rates", relative([row["lr"] for row in train], rates), 1e-12)
     # The log's loss of a step with several micro-batches is their mean.
-    spread = SPREAD * relative(control_losses, losses)
-    note = f"first {losses[0]:.3f} last {losses[-1]:.3f}"
-    table.row(f"{name}: losses", relative([row["loss"] for row in train], losses), max(1e-6, spread), note)
+    found_losses = [row["loss"] for row in train]
+    for count in sorted({min(FIRST, len(losses)), len(losses)}):
+        what = "losses" if count == len(losses) else f"losses of the first {count}"
+        spread = SPREAD * relative(control_losses[:count], losses[:count])
+        note = f"first {losses[0]:.3f} last {losses[count - 1]:.3f}"
+        table.row(f"{name}: {what}", relative(found_losses[:count], losses[:count]), max(1e-6, spread), note)
     if options.loss_weighting == "nemo":
         found = [row["val_loss"] for row in rows if row["kind"] == "validation"][-1]
-        spread = SPREAD * relative([control_validation], [validation])
+        # One control may come near by chance: what the later losses differ by, in the middle, counts too.
+        later = zip(control_losses[len(losses) // 2 :], losses[len(losses) // 2 :], strict=True)
+        middle = statistics.median(relative([a], [b]) for a, b in later)
+        spread = SPREAD * max(middle, relative([control_validation], [validation]))
         difference = relative([found], [validation])
         table.row(f"{name}: validation loss", difference, max(1e-4, spread), f"{validation:.3f}")
     states = [model.state_dict() for model in (ours, control, nemo)]
