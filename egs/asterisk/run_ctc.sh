@@ -79,8 +79,8 @@ run_options+=(--seed "$split_seed" --dev "$dev" --test "$test")
 [ -z "$deb_dir" ] || run_options+=(--deb-dir "$deb_dir")
 [ -z "$tarball_dir" ] || run_options+=(--tarball-dir "$tarball_dir")
 [ -z "$nest_model" ] || nest_model=$(realpath -ms -- "$nest_model")
-# Against the pre-training of run.sh: eight codebooks, so that each masked frame teaches more, masks of 80 ms,
-# and a slower start of a learning rate that stays higher.
+# Against the pre-training of run.sh: eight codebooks instead of one, masks of 80 ms instead of 50
+# and a learning rate that rises more slowly and stays higher.
 pretraining=(
   model.num_books=8
   model.masking.block_size=8
