@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -131,6 +133,8 @@ class ConvSubsampling(nn.Module):
         """
         if masked:
             x = x * self._valid(x, lengths)
+        if self._takes_channels_last(x):
+            return self._convolve_channels_last(x, lengths, masked)
         for layer in self.conv:
             if isinstance(layer, nn.ReLU) and masked:
                 x = x.mul_(self._valid(x, lengths))
@@ -138,6 +142,45 @@ class ConvSubsampling(nn.Module):
             if _stride(layer) == STRIDE:
                 lengths = self.stage.length(lengths)
         return x, lengths
+
+    def _takes_channels_last(self, x: Tensor) -> bool:
+        return (
+            self.subsampling == "dw_striding"
+            and x.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and all(_is_plain(layer) for layer in self.conv)
+        )
+
+    def _convolve_channels_last(self, x: Tensor, lengths: Tensor, masked: bool) -> tuple[Tensor, Tensor]:
+        """`_convolve` of "dw_striding", in memory as (B, T, F, C) from layer to layer.
+
+        So the first convolution and those of width 1 are matrix products without a copy, and the CPU
+        computes the depthwise ones three times as fast.  ReLUs are taken with the product before them.
+        """
+        x = self._windows(x.squeeze(1))
+        for number, layer in enumerate(self.conv):
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            if _stride(layer) == STRIDE:
+                lengths = self.stage.length(lengths)
+            if number and _stride(layer) == STRIDE:
+                x = layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+                continue
+            frames, weight, bias = x.flatten(0, 2), layer.weight.flatten(1), layer.bias
+            assert bias is not None
+            if number:
+                y = torch.addmm(bias, frames, weight.t())
+            else:  # the bias as the weight of a 1 saves passes over the largest tensor, there and back
+                y = torch.mm(F.pad(frames, (0, 1), value=1.0), torch.cat((weight, bias[:, None]), 1).t())
+            y = _BlankedReLU.apply(y, x.shape[:2], lengths.tolist() if masked else ())
+            x = y.view(*x.shape[:3], -1)
+        return x.permute(0, 3, 1, 2), lengths
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """What a strided convolution sees of (B, T, F): (B, T', F', kernel * kernel)."""
+        stage = self.stage
+        x = F.pad(x, (stage.left, stage.right) * 2)
+        return x.unfold(1, stage.kernel, STRIDE).unfold(2, stage.kernel, STRIDE).flatten(3)
 
     def _valid(self, x: Tensor, lengths: Tensor) -> Tensor:
         """1 at valid frames and 0 at padding, in the shape and type that `x` is multiplied by."""
@@ -150,6 +193,33 @@ class ConvSubsampling(nn.Module):
         if self.over_time or x.numel() * self.channels <= INDEX_LIMIT * STRIDE**2:
             return 1
         return 2 ** math.ceil(math.log2(x.numel() * self.channels / (INDEX_LIMIT * STRIDE**2)))
+
+
+class _BlankedReLU(torch.autograd.Function):
+    """ReLU in place of flattened frames (B, T, ...), and zeros from each item's length on; keeps its result.
+
+    Not for a view: autograd would copy all of what it shows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, frames: tuple[int, int], lengths: Sequence[int]) -> Tensor:  # type: ignore[override]
+        ctx.mark_dirty(x)
+        x.relu_()
+        for item, length in zip(x.view(*frames, -1), lengths, strict=False):
+            item[length:] = 0.0
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, y, 0), None, None
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """True if nobody has exchanged or hooked the layer: what it computes may be computed otherwise."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) in (nn.Conv2d, CausalConv2d, nn.ReLU) and not any(hooks)
 
 
 def _stride(layer: nn.Module) -> int:

@@ -79,6 +79,26 @@ def test_pieces_of_a_batch_give_the_same(pieces):
     torch.testing.assert_close(parts(x, lengths), whole(x, lengths))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_channels_last_gives_what_the_layers_give(causal):
+    """Outputs, and gradients of the input and all weights; hooked layers are called one after another."""
+    torch.manual_seed(0)
+    module = ConvSubsampling("dw_striding", 8, 20, 16, 6, is_causal=causal).double()
+    lengths = torch.tensor([50, 21, 1])
+    results = []
+    calls = []
+    for hooked in (False, True):
+        if hooked:
+            module.conv[2].register_forward_hook(lambda *arguments: calls.append(arguments))
+        x = torch.randn(3, 50, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        y, _ = module(x.requires_grad_(), lengths)
+        inputs = [x, *module.parameters()]
+        results.append([y.detach(), *torch.autograd.grad(y.square().sum(), inputs)])
+        assert len(calls) == hooked
+    for ours, layers in zip(*results, strict=True):
+        torch.testing.assert_close(ours, layers)
+
+
 def test_the_input_is_left_alone():
     x = torch.randn(2, 24, 10)
     before = x.clone()
