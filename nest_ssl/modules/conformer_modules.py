@@ -39,7 +39,7 @@ class ConformerLayer(nn.Module):
         self.self_attn = make_attention()  # here, for the order in which initial weights are drawn
         self.norm_feed_forward2 = nn.LayerNorm(d_model)
         self.feed_forward2 = ConformerFeedForward(d_model, d_ff, dropout, use_bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm_out = nn.LayerNorm(d_model)
 
     def forward(self, x: Tensor, att_mask: Tensor | None, pos_emb: Tensor, pad_mask: Tensor | None) -> Tensor:
@@ -57,13 +57,31 @@ class ConformerLayer(nn.Module):
         return self.norm_out(x)
 
 
+class Dropout(nn.Dropout):
+    """nn.Dropout, on the CPU from 16 random bits a value and with a mask of one byte a value.
+
+    That takes two thirds of the time and a quarter of the memory, and gives other draws for the same seed.
+    The share of zeros is `p` to the next 2**-16.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        dropped = round(self.p * 2**16)
+        usual = input.device.type != "cpu" or torch.compiler.is_compiling() or not self.training
+        if usual or not 0 < dropped < 2**16:
+            return super().forward(input)
+        count = input.numel()
+        bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+        keep = (bits.view(torch.int16)[:count] >= dropped - 2**15).view(input.shape)
+        return torch.ops.aten.native_dropout_backward(input, keep, 2**16 / (2**16 - dropped))
+
+
 class ConformerFeedForward(nn.Module):
     """Linear, SiLU, dropout, linear, on (B, T, d_model)."""
 
     def __init__(self, d_model: int, d_ff: int, dropout: float, use_bias: bool = True) -> None:
         super().__init__()
         self.linear1 = nn.Linear(d_model, d_ff, bias=use_bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear2 = nn.Linear(d_ff, d_model, bias=use_bias)
 
     def forward(self, x: Tensor) -> Tensor:
