@@ -60,7 +60,7 @@ class SpeechEncDecSelfSupervisedModel(SelfSupervisedModel):
         self.penalty_factor = float(self.cfg.get("feature_penalty") or 0.0)
         self.feature_penalty: Tensor | float = 0.0  # of the last forward
         self.apply_masking = True
-        self.global_step = 0
+        self.global_step: int | None = None  # until a step is told all losses count
         self._layer_outputs: dict[str, Tensor] = {}
 
     def before_step(self, step: int) -> None:
@@ -139,7 +139,7 @@ class SpeechEncDecSelfSupervisedModel(SelfSupervisedModel):
         total: Tensor = encoded.new_zeros(1)
         losses: dict[str, Tensor] = {}
         for name, options in self.loss_options.items():
-            if self.global_step < options.start_step:
+            if self.global_step is not None and self.global_step < options.start_step:
                 continue
             heard = encoded
             if options.output_from_layer is not None:

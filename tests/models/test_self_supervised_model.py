@@ -94,6 +94,7 @@ def test_loss_is_the_weighted_sum_and_everything_is_trained():
 
 def test_a_loss_starts_at_its_step_and_the_temperature_falls():
     model = built(mlm_start_step=5)
+    assert loss_of(model, batch(16000))[1]["mlm_loss"] > 0  # no step told: outside training all losses count
     quantizer = model.decoder_losses["contrastive"]["loss"].quantizer
     model.before_step(4)
     loss, figures = loss_of(model, batch(16000))
