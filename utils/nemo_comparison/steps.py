@@ -105,7 +105,11 @@ def compare_run(peers: Peers, table: Table, name: str, extra: list[str]) -> None
         difference = relative([found], [validation])
         table.row(f"{name}: validation loss", difference, max(1e-4, spread), f"{validation:.3f}")
     states = [model.state_dict() for model in (ours, control, nemo)]
-    for what, wanted, tolerance in (("weights", False, 1e-3), ("weights without gradient", True, 2.0)):
+    grown = max(1.0, len(rates) / FIRST)  # single weights stray further the longer the run
+    for what, wanted, tolerance in (
+        ("weights", False, 1e-3 * grown),
+        ("weights without gradient", True, 2.0),
+    ):
         names = [n for n in states[2] if n.endswith(WITHOUT_GRADIENT) == wanted]
         difference, spread = (
             max(difference_of(state[n], states[2][n]) for n in names) / sum(rates) for state in states[:2]
