@@ -259,7 +259,8 @@ class FilterbankFeatures(nn.Module):
             return_complex=True,
         )
         # The root and the power that undoes it look idle, but keep the last bit equal to NeMo's.
-        magnitude = torch.view_as_real(spectrum).square().sum(-1).sqrt()
+        squares = torch.view_as_real(spectrum).square()
+        magnitude = (squares[..., 0] + squares[..., 1]).sqrt()  # several times as fast as a sum over two
         if self.training and self.narrow_band_prob > 0:
             for item in magnitude:
                 if self.rng.random() < self.narrow_band_prob:

@@ -72,7 +72,8 @@ class Dropout(nn.Dropout):
         count = input.numel()
         bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
         keep = (bits.view(torch.int16)[:count] >= dropped - 2**15).view(input.shape)
-        return torch.ops.aten.native_dropout_backward(input, keep, 2**16 / (2**16 - dropped))
+        # As bytes, because a product with bool converts it four times as slowly.
+        return (input * keep.view(torch.uint8)).mul_(2**16 / (2**16 - dropped))
 
 
 class ConformerFeedForward(nn.Module):

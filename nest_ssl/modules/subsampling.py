@@ -213,7 +213,11 @@ class _BlankedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradient, y, 0), None, None
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            return torch.ops.aten.threshold_backward(gradient, y, 0), None, None
+        # In place: nothing but the layer behind has made this gradient, and nobody else sees it.
+        torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+        return gradient, None, None
 
 
 def _is_plain(layer: nn.Module) -> bool:
