@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nest_ssl.config import register_resolvers
+from nest_ssl.models.parity import Parity
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,9 @@ def check_masked_token_config(cfg: DictConfig) -> None:
     for section in SECTIONS:
         if section not in cfg or not isinstance(cfg[section], DictConfig):
             raise ValueError(f"model.{section} is missing; the sections needed are {', '.join(SECTIONS)}")
+        for key in Parity().of_section(section):
+            if key in cfg[section]:
+                raise ValueError(f"model.{section}.{key} is no key of NeMo's; model.parity decides on it")
     unknown = [key for key in cfg if key not in (*SECTIONS, *OTHER_KEYS)]
     if unknown:
         log.warning("model keys without effect: %s", ", ".join(map(str, unknown)))

@@ -125,6 +125,7 @@ class Trainer:
         bar = self._bar()
         try:
             if self.progress.step == 0 and self.options.num_sanity_val_steps:
+                self._tell_step()
                 self.validate(limit=self.options.num_sanity_val_steps)
             self._train(bar)
         finally:
@@ -186,11 +187,14 @@ class Trainer:
 
     # ------------------------------------------------------------------ one step
 
+    def _tell_step(self) -> None:
+        if before_step := getattr(self.model, "before_step", None):
+            before_step(self.progress.step)
+
     def _step(self, group: list[Batch], window: Window) -> None:
         """One optimiser step over the micro-batches of `group`; skipped if loss or gradient is not finite."""
         self._module.train()
-        if before_step := getattr(self.model, "before_step", None):
-            before_step(self.progress.step)
+        self._tell_step()
         statistics = [buffer.clone() for buffer in self._statistics]
         for parameter_group, schedule in zip(self.optimizer.param_groups, self.schedules, strict=True):
             parameter_group["lr"] = schedule(self.progress.step)

@@ -147,3 +147,9 @@ def test_the_section_is_saved_with_the_model(tmp_path):
 def test_every_key_is_in_a_preset():
     assert set(PRESETS["nemo"]) == set(VALUES)
     assert set(PRESETS["fixed"]) == set(VALUES) - {"masking"}
+
+
+@pytest.mark.parametrize("key", ["masking.sampler", "quantizer.autocast", "preprocessor.dither_in_place"])
+def test_a_section_may_not_decide_what_parity_decides(key):
+    with pytest.raises(ValueError, match=rf"model\.{key} .* model\.parity decides"):
+        small_model(f"+model.{key}=nemo3")
