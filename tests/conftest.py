@@ -7,12 +7,14 @@ from pathlib import Path
 # Before torch is imported by any test: two test processes with a thread per core each would fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A test run started in the background of a script ignores Ctrl-C, and all that the tests start would
-# inherit it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A test run started in the background of a script ignores Ctrl-C, one under nohup SIGHUP, and all that the
+# tests start would inherit it.
+for name, default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)  # Windows has no SIGHUP
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
-import pytest
+import pytest  # noqa: E402  (behind the lines above, which must come first)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
