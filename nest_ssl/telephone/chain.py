@@ -88,7 +88,7 @@ def apply_channel(
 
     pcm = _to_int16(line)
     for leg in channel["legs"]:
-        pcm = codec(leg).encode_decode(pcm)
+        pcm = codec(leg).encode_decode(pcm, {})
     length = converted_length(len(samples), sample_rate, out_rate)
     return _to_int16(resample(pcm / np.float32(32768.0), RATE, out_rate, length)), measured
 

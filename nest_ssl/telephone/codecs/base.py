@@ -15,9 +15,9 @@ class CodecMissing(ValueError):
 class Codec(Protocol):
     """A speech codec as a round trip: what a listener at the other end of the line gets.
 
-    `parameters` of its methods maps names to values of JSON types, for example {"kbps": 12.2, "dtx": true}; what
-    is absent takes the default.  They are written into the manifest, so they and the library's version decide
-    every bit of the output.
+    `parameters` of its methods maps names to values of JSON types, for example {"kbps": 12.2, "dtx": true};
+    what is absent takes the default.  They are written into the manifest, so they and the library's version
+    decide every bit of the output.
     """
 
     name: str
@@ -46,3 +46,19 @@ class Codec(Protocol):
         lost: bool (ceil(T / frame_samples),), True for frames that did not arrive: the decoder conceals them
         as its standard or its usual implementation does; None if all arrived.  The input is not changed.
         """
+
+
+def check_choices(codec: Codec, parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError for a parameter the codec has not or a value outside its `choices`.
+
+    Where `choices` is empty (a number), the codec itself checks the value.
+    """
+    for name, value in parameters.items():
+        if name not in codec.choices:
+            known = ", ".join(codec.choices) or "none"
+            raise ValueError(f"{codec.name}: {name!r} (value {value!r}) is no parameter; known are {known}")
+        allowed = codec.choices[name]
+        same_kind = [choice for choice in allowed if isinstance(choice, bool) == isinstance(value, bool)]
+        if allowed and value not in same_kind:
+            values = ", ".join(repr(choice) for choice in allowed)
+            raise ValueError(f"{codec.name}: {name} must be one of {values}, not {value!r}")

@@ -5,9 +5,14 @@ No encoder of the usual libraries does: soundfile, audioop and FFmpeg each diffe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+
+from nest_ssl.telephone.codecs.base import check_choices
+from nest_ssl.telephone.plc import conceal, silence
 
 INPUTS = np.arange(-32768, 32768)  # every 16-bit sample, ascending: the order of the tables below
 MU_LAW_BIAS = 33  # of a 14-bit magnitude; puts the segment borders on powers of two
@@ -61,23 +66,42 @@ def mu_law_decode_table() -> np.ndarray:
 
 
 class _Law:
-    """Both directions in one table look-up."""
+    """Both directions in one table look-up; lost packets are concealed as G.711 Appendix I describes."""
 
+    name: str
     sample_rate = 8000
-    frame_samples = 1
+    frame_samples = 160
+    delay_samples = 0.0
+    choices: Mapping[str, tuple[Any, ...]] = {"concealment": ("codec", "zeros")}
 
     def __init__(self) -> None:
         self._round_trip: np.ndarray | None = None
 
+    def check(self) -> None:
+        """Return: the tables are always here."""
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        check_choices(self, parameters)
+
+    def route(self) -> str:
+        return "own tables"
+
     def version(self) -> str:
         return "nest_ssl g711 tables 1"
 
-    def encode_decode(self, samples: np.ndarray) -> np.ndarray:
+    def encode_decode(
+        self, samples: np.ndarray, parameters: Mapping[str, Any], lost: np.ndarray | None = None
+    ) -> np.ndarray:
         if self._round_trip is None:
             encode, decode = self.tables()
             # indexed by the sample's own bits, so that no offset has to be added to the signal
             self._round_trip = np.roll(decode[encode], 32768)
-        return self._round_trip[samples.astype(np.int16, copy=False).view(np.uint16)]
+        decoded = self._round_trip[samples.astype(np.int16, copy=False).view(np.uint16)]
+        if lost is None or not lost.any():
+            return decoded
+        if parameters.get("concealment") == "zeros":
+            return silence(decoded, lost, self.frame_samples)
+        return conceal(decoded, lost, self.frame_samples)
 
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
