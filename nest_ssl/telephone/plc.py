@@ -49,7 +49,7 @@ def lost_runs(lost: np.ndarray, frame_samples: int, num_samples: int) -> list[tu
     expected = -(-num_samples // frame_samples)
     if lost.shape != (expected,):
         raise ValueError(
-            f"{num_samples} samples are {expected} frames of {frame_samples}, `lost` has the shape {lost.shape}"
+            f"{num_samples} samples are {expected} frames of {frame_samples}; `lost` has shape {lost.shape}"
         )
     edges = np.flatnonzero(np.diff(lost, prepend=False, append=False)) * frame_samples
     ends = np.minimum(edges[1::2], num_samples)
