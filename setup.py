@@ -21,6 +21,7 @@ CORE = [
     "sentencepiece",  # the tokenizers of CTC fine-tuning, read by NeMo too
     "jiwer",  # error rates: edit distances by RapidFuzz
     "tensorboard",
+    "matplotlib",  # spectrograms and response curves of telephone channels
     "tqdm",
 ]
 EXTRAS = {
