@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import fft, signal
 
-from nest_ssl.telephone.draws import check_draw, check_keys, check_number, check_probability, draw, happens
+from nest_ssl.telephone.draws import check_draw, check_keys, check_probability, draw, happens
 
 RATE = 8000  # of G.712
 
