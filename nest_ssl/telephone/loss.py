@@ -229,7 +229,7 @@ def _read_trace(file: str, _changed_ns: int, _size: int) -> tuple[np.ndarray, st
         marks = "".join(line.split("#")[0].split())
         if wrong := marks.strip("01"):
             raise ValueError(
-                f"{file}:{number}: {wrong[0]!r} in a packet loss trace; it holds 0 (packet arrived) and 1 (lost)"
+                f"{file}:{number}: {wrong[0]!r} in a packet loss trace, which holds 0 (arrived) and 1 (lost)"
             )
         packets.extend(mark == "1" for mark in marks)
     if not packets:

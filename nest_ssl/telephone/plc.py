@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+VERSION = 1  # raise it when other samples come out
+
 PITCH_MIN_S, PITCH_MAX_S = 0.005, 0.015  # 200 to 66 Hz
 COMPARED_S = 0.020  # the stretch whose repetition is sought
 HISTORY_S = 0.04875  # three of the longest periods and a quarter

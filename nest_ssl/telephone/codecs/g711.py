@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nest_ssl.telephone import comfort_noise, plc
 from nest_ssl.telephone.codecs.base import check_choices
-from nest_ssl.telephone.plc import conceal, silence
 
 INPUTS = np.arange(-32768, 32768)  # every 16-bit sample, ascending: the order of the tables below
 MU_LAW_BIAS = 33  # of a 14-bit magnitude; puts the segment borders on powers of two
@@ -66,13 +66,16 @@ def mu_law_decode_table() -> np.ndarray:
 
 
 class _Law:
-    """Both directions in one table look-up; lost packets are concealed as G.711 Appendix I describes."""
+    """Both directions in one table look-up; lost packets are concealed as G.711 Appendix I describes.
+
+    With `dtx`, pauses are not sent and the receiver fills them with comfort noise (RFC 3389).
+    """
 
     name: str
     sample_rate = 8000
     frame_samples = 160
     delay_samples = 0.0
-    choices: Mapping[str, tuple[Any, ...]] = {"concealment": ("codec", "zeros")}
+    choices: Mapping[str, tuple[Any, ...]] = {"dtx": (False, True), "concealment": ("codec", "zeros")}
 
     def __init__(self) -> None:
         self._round_trip: np.ndarray | None = None
@@ -87,7 +90,7 @@ class _Law:
         return "own tables"
 
     def version(self) -> str:
-        return "nest_ssl g711 tables 1"
+        return f"nest_ssl g711 tables 1 plc {plc.VERSION} cn {comfort_noise.VERSION}"
 
     def encode_decode(
         self, samples: np.ndarray, parameters: Mapping[str, Any], lost: np.ndarray | None = None
@@ -97,11 +100,13 @@ class _Law:
             # indexed by the sample's own bits, so that no offset has to be added to the signal
             self._round_trip = np.roll(decode[encode], 32768)
         decoded = self._round_trip[samples.astype(np.int16, copy=False).view(np.uint16)]
+        if parameters.get("dtx", False):
+            decoded, lost = comfort_noise.suppress_silence(samples, decoded, lost)
         if lost is None or not lost.any():
             return decoded
         if parameters.get("concealment") == "zeros":
-            return silence(decoded, lost, self.frame_samples)
-        return conceal(decoded, lost, self.frame_samples)
+            return plc.silence(decoded, lost, self.frame_samples)
+        return plc.conceal(decoded, lost, self.frame_samples)
 
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
