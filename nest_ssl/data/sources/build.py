@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nest_ssl.data.sources.calls import calls_utterances
 from nest_ssl.data.sources.folder import folder_utterances
 from nest_ssl.data.sources.funasr import funasr_utterances
 from nest_ssl.data.sources.huggingface import huggingface_utterances
@@ -28,6 +29,7 @@ READERS: dict[str, Reader] = {
     "kaldi": kaldi_utterances,
     "funasr": funasr_utterances,
     "folder": folder_utterances,
+    "calls": calls_utterances,
     "huggingface": huggingface_utterances,
     "nemo": nemo_utterances,
     "lhotse": lhotse_utterances,
@@ -74,7 +76,8 @@ class SourceReport:
 @dataclass(frozen=True)
 class BuildOptions:
     """How rows are made: see SourceOptions and Recordings; drop_bad: leave out what cannot be used;
-    durations in seconds; sample_rate: that all audio should have, in Hz."""
+    durations in seconds; sample_rate: that all audio should have, in Hz; keep_origin: rows get the place
+    that names them and the recording that their audio is a part of."""
 
     source: SourceOptions = field(default_factory=SourceOptions)
     audio_dir: Path | None = None
@@ -84,6 +87,7 @@ class BuildOptions:
     min_duration: float | None = None
     max_duration: float | None = None
     sample_rate: int | None = None
+    keep_origin: bool = False
 
 
 Count = Callable[[int], object]
@@ -231,6 +235,8 @@ def _row(
     row |= {"audio_filepath": Path(path).as_posix(), "duration": round(duration, 4)}
     if found.offset_s is not None:
         row["offset"] = found.offset_s
+    if options.keep_origin:
+        row |= {"place": found.place, "recording": found.audio.key.lstrip("\0")}
     return row | found.fields
 
 

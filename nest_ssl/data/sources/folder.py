@@ -46,7 +46,7 @@ def folder_utterances(folder: Path, options: SourceOptions) -> Iterator[Utteranc
         raise FileNotFoundError(f"{folder} is no folder; --from folder takes a folder of audio files")
     others: Counter[str] = Counter()
     empty = True
-    for here, files in _walk(folder):
+    for here, files in walk(folder):
         audio = [name for name in files if Path(name).suffix.lower() in AUDIO_SUFFIXES]
         stems = Counter(Path(name).stem for name in audio)
         unusable: list[Unusable] = []
@@ -78,7 +78,7 @@ def folder_utterances(folder: Path, options: SourceOptions) -> Iterator[Utteranc
         )
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Every folder once, through links too, with its files; hidden names are left out."""
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_raise):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class SourceOptions:
 
     root: folder that relative audio paths start from (None: the working folder, then the folder of the file
     that names them); texts: transcripts of a wav.scp; allow_pipes: commands in wav.scp are run; audio_column,
-    text_column, id_column: of tables, None = found by their usual names.
+    text_column, id_column: of tables, None = found by their usual names; channels: of the parties of calls.
     """
 
     root: Path | None = None
@@ -93,6 +93,7 @@ class SourceOptions:
     text_column: str | None = None
     id_column: str | None = None
     split: str | None = None
+    channels: Mapping[str, int] = field(default_factory=lambda: {"agent": 0, "customer": 1})
 
 
 def find_audio(written: str, beside: Path, options: SourceOptions) -> AudioFile | None:
