@@ -1,8 +1,9 @@
 """The channel itself: draw its parameters for an utterance, then apply them to the samples.
 
-Order: 8 kHz - band filter - noise - level - int16 - codec legs - output rate.  What was drawn and what was
-measured is one JSON-able dictionary; `apply_channel` depends on nothing else, so that a manifest row
-replays to the same bytes.
+Order, at the sample rate of the first codec: noise where the speaker is - send weighting, high-pass, G.712 -
+active level - line - int16 - codec legs with their losses - noise where the listener is - receive weighting -
+recorder - output rate.  What was drawn and what was measured is one JSON-able dictionary; `apply_channel`
+depends on nothing else, so that a manifest row replays to the same bytes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import Any
 import numpy as np
 
 from nest_ssl.telephone.codecs import codec
-from nest_ssl.telephone.filters import g712
+from nest_ssl.telephone.filters import apply_filters, g712
 from nest_ssl.telephone.level import active_level, gain_from_db, rms_dbov
+from nest_ssl.telephone.loss import lost_frames
 from nest_ssl.telephone.noise import NoiseBank
-from nest_ssl.telephone.presets import LevelDraw, Mix
+from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.resample import converted_length, resample
-from nest_ssl.telephone.seed import generator
+from nest_ssl.telephone.seed import SCHEMA, Streams
+from nest_ssl.telephone.stages import NOISE_STAGES, STAGES
 
-RATE = 8000
+RATE = 8000  # of a channel without a codec
 PEAK_LIMIT_DBOV = -0.1
 MAX_GAIN_DB = 40.0  # a nearly silent recording is not raised to speech level
 
@@ -29,87 +32,208 @@ MAX_GAIN_DB = 40.0  # a nearly silent recording is not raised to speech level
 def draw_channel(
     mix: Mix, bank: NoiseBank, seed: int, utterance_id: str, key: str, copy: int
 ) -> dict[str, Any]:
-    """Draw every parameter of the channel of one copy of one utterance."""
-    preset = mix.draw(generator(seed, utterance_id, copy, "preset"))
-    level_rng = generator(seed, utterance_id, copy, "level")
-    return {
-        "preset": preset.name,
-        "seed": seed,
-        "copy": copy,
-        "band": preset.band,
-        "legs": list(preset.legs),
-        "codec_versions": [codec(leg).version() for leg in preset.legs],
-        "level_dbov": _draw_level(level_rng, preset.level_dbov) if preset.level_dbov else None,
-        "noise": bank.draw(generator(seed, utterance_id, copy, "noise"), preset.noise, key),
-    }
+    """Draw every parameter of the channel of one copy of one utterance.
+
+    key: babble is made of utterances of other keys.  A stage that does not happen is None.  Each stage, and
+    each leg, has a random stream of its own, so that none shifts what another draws.
+    """
+    streams = Streams(seed, utterance_id, copy)
+    preset = mix.draw(streams.stage("preset"))
+    channel: dict[str, Any] = {
+        "schema": SCHEMA, "preset": preset.name, "mix": mix.name, "seed": seed, "copy": copy, "rate": RATE,
+    }  # fmt: skip
+    for name, stage in STAGES.items():
+        settings = preset.stages.get(name)
+        channel[name] = None if settings is None else stage.draw(streams.stage(name), settings)
+    for name in NOISE_STAGES:
+        noise = preset.noises.get(name)
+        channel[name] = bank.draw(streams.stage(name), noise, key) if noise else None
+    law = channel["law"]
+    legs = [leg.draw(streams.stage, f"leg{i}", law) for i, leg in enumerate(preset.legs)]
+    channel["legs"] = [leg for leg in legs if leg]
+    channel["recorder"] = preset.recorder.draw(streams.stage, "recorder", law) if preset.recorder else None
+    if channel["legs"]:
+        channel["rate"] = codec(channel["legs"][0]["codec"]).sample_rate
+    return channel
 
 
 def apply_channel(
     samples: np.ndarray, sample_rate: int, channel: Mapping[str, Any], bank: NoiseBank, out_rate: int = 16000
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Send (T,) float samples through a drawn channel.
+    """Send (T,) samples through a drawn channel; floats within -1 and 1, or int16.
 
     Gives int16 (round(T * out_rate / sample_rate),), in time with the input to less than a sample, and
     `channel` with the measurements added: speech_dbov (active level within the band as it came), gain_db,
-    limited_db (what the peak limit took off), noise.gain_db.  Raises ValueError for samples that are not
-    finite or not (T,).
+    limited_db (what the peak limit took off), gain_db of the noises, and frames and lost_frames of each leg.
+    Raises ValueError for samples that are not finite or not (T,).
     """
-    samples = np.asarray(samples)
-    if samples.ndim != 1:
-        raise ValueError(f"the channel takes samples of the shape (T,), not {samples.shape}")
-    if not np.isfinite(samples).all():
-        raise ValueError(
-            f"{np.count_nonzero(~np.isfinite(samples))} of {len(samples)} samples are not finite"
-        )
-    narrow = _band(resample(samples, sample_rate, RATE, ceil(len(samples) * RATE / sample_rate)), channel)
-
+    samples = _checked(samples)
+    rate = channel["rate"]
     measured = dict(channel)
-    speech_dbov = active_level(narrow, RATE).level_dbov
-    heard = np.isfinite(speech_dbov)
+    narrow = resample(samples, sample_rate, rate, ceil(len(samples) * rate / sample_rate))
+    line = _near_end(narrow, rate, channel, bank, measured)
+    line, limited_db = _limit(line)
+    measured["gain_db"] = round(measured["gain_db"] - limited_db, 4)
+    measured["limited_db"] = limited_db
+    pcm = to_int16(line)
+
+    measured["legs"] = []
+    segment = channel.get("segment", 0)
+    for leg in channel["legs"]:
+        pcm, rate, counts = _through_leg(pcm, rate, leg, segment)
+        measured["legs"].append({**leg, **counts})
+    if channel["far_noise"] or channel["receive"]:
+        far = pcm / np.float32(32768.0)
+        if channel["far_noise"]:
+            level = active_level(far, rate).level_dbov
+            far = _add_noise(far, rate, level, 0.0, channel, "far_noise", bank, measured)
+        pcm = to_int16(_limit(apply_filters(far, rate, receive=channel["receive"]))[0])
+    if channel["recorder"]:
+        pcm, rate, _ = _through_leg(pcm, rate, channel["recorder"], segment)
+    length = converted_length(len(samples), sample_rate, out_rate)
+    return _converted(pcm, rate, out_rate, length), measured
+
+
+def replay(
+    samples: np.ndarray,
+    sample_rate: int,
+    record: Mapping[str, Any],
+    bank: NoiseBank,
+    out_rate: int = 16000,
+    allow_other_versions: bool = False,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Send samples through the channel of a record once more: the same bytes, and the same record.
+
+    Raises ValueError, naming both versions, for a record of another schema or of a codec that is another
+    version here, unless these are allowed.
+    """
+    if not allow_other_versions:
+        check_versions(record)
+    return apply_channel(samples, sample_rate, record, bank, out_rate)
+
+
+def check_versions(record: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming both versions, unless the record's schema and codecs are those in use."""
+    if record.get("schema") != SCHEMA:
+        raise ValueError(
+            f"the record has schema {record.get('schema')}, and this version replays schema {SCHEMA}; use "
+            f"the version it was made with, or allow other versions and get another result"
+        )
+    for leg in [*record["legs"], *([record["recorder"]] if record["recorder"] else [])]:
+        here = codec(leg["codec"]).version()
+        if leg["version"] != here:
+            raise ValueError(
+                f"the record was made with the codec {leg['codec']} of {leg['version']!r}, which is {here!r} "
+                f"here; install that version, or allow other versions and get another result"
+            )
+
+
+def _near_end(
+    narrow: np.ndarray, rate: int, channel: Mapping[str, Any], bank: NoiseBank, measured: dict[str, Any]
+) -> np.ndarray:
+    """Give float (T,), what enters the first codec."""
+    speech = _filtered(narrow, rate, channel)
+    speech_dbov = active_level(speech, rate).level_dbov
+    heard = bool(np.isfinite(speech_dbov))
     measured["speech_dbov"] = round(speech_dbov, 4) if heard else None
     gain_db = 0.0
     if heard and channel["level_dbov"] is not None:
         gain_db = min(round(channel["level_dbov"] - speech_dbov, 4), MAX_GAIN_DB)
-    line = narrow * gain_from_db(gain_db)
-    if channel["noise"] and heard:
-        noise, left_out = bank.render(channel["noise"], len(narrow))
-        noise = _band(noise, channel)
-        noise_dbov = rms_dbov(noise)
-        measured["noise"] = dict(channel["noise"]) | ({"left_out": left_out} if left_out else {})
-        if np.isfinite(noise_dbov):
-            noise_gain_db = round(speech_dbov + gain_db - channel["noise"]["snr_db"] - noise_dbov, 4)
-            line = line + noise * gain_from_db(noise_gain_db)
-            measured["noise"]["gain_db"] = noise_gain_db
-    elif channel["noise"]:
-        measured["noise"] = None  # no speech, so no speech-to-noise ratio
-    line, limited_db = _limit(line)
-    measured["gain_db"] = round(gain_db - limited_db, 4)
-    measured["limited_db"] = limited_db
-
-    pcm = _to_int16(line)
-    for leg in channel["legs"]:
-        pcm = codec(leg).encode_decode(pcm, {})
-    length = converted_length(len(samples), sample_rate, out_rate)
-    return _to_int16(resample(pcm / np.float32(32768.0), RATE, out_rate, length)), measured
+    measured["gain_db"] = gain_db
+    line = speech * np.float32(gain_from_db(gain_db))
+    if channel["noise"]:
+        line = _add_noise(line, rate, speech_dbov + gain_db, 1.0, channel, "noise", bank, measured)
+    return line
 
 
-def _draw_level(rng: np.random.Generator, level: LevelDraw) -> float:
-    return round(float(np.clip(rng.normal(level.mean, level.deviation), level.min, level.max)), 4)
+def _filtered(samples: np.ndarray, rate: int, channel: Mapping[str, Any]) -> np.ndarray:
+    """Give float (T,) after the linear filters of the speaker's end."""
+    filtered = apply_filters(samples, rate, channel["weighting"], channel["high_pass"])
+    return g712(filtered) if channel["g712"] and rate == RATE else filtered
 
 
-def _band(samples: np.ndarray, channel: Mapping[str, Any]) -> np.ndarray:
-    return g712(samples) if channel["band"] == "g712" else samples
+def _add_noise(
+    speech: np.ndarray, rate: int, speech_dbov: float, weighted: float, channel: Mapping[str, Any],
+    name: str, bank: NoiseBank, measured: dict[str, Any],
+) -> np.ndarray:  # fmt: skip
+    """Give the speech with its noise, which the filters of the speaker's end colour if it is `weighted`.
+
+    The ratio is that of the active speech level to the level of the noise within the band, both here.
+    """
+    if not np.isfinite(speech_dbov):
+        measured[name] = None  # no speech, so no speech-to-noise ratio
+        return speech
+    noise, left_out = bank.render(channel[name], len(speech))
+    if weighted:
+        noise = _filtered(noise, rate, channel)
+    noise_dbov = rms_dbov(noise)
+    measured[name] = dict(channel[name]) | ({"left_out": left_out} if left_out else {})
+    if np.isfinite(noise_dbov):
+        gain_db = round(speech_dbov - channel[name]["snr_db"] - noise_dbov, 4)
+        speech = speech + noise * np.float32(gain_from_db(gain_db))
+        measured[name]["gain_db"] = gain_db
+    return speech
+
+
+def _through_leg(
+    pcm: np.ndarray, rate: int, leg: Mapping[str, Any], segment: int
+) -> tuple[np.ndarray, int, dict[str, int]]:
+    """Give int16 (T,) after a codec, its sample rate, and how many of how many frames were lost."""
+    coder = codec(leg["codec"])
+    if leg["gain_db"]:
+        pcm = to_int16(pcm * np.float32(gain_from_db(leg["gain_db"]) / 32768.0))
+    if coder.sample_rate != rate:
+        length = ceil(len(pcm) * coder.sample_rate / rate)
+        pcm, rate = _converted(pcm, rate, coder.sample_rate, length), coder.sample_rate
+    if leg["loss"] is None:
+        return coder.encode_decode(pcm, leg["parameters"]), rate, {}
+    parameters = leg["parameters"]
+    if leg["loss"]["concealment"] != "codec":
+        parameters = {**parameters, "concealment": leg["loss"]["concealment"]}
+    frames = -(-len(pcm) // coder.frame_samples)
+    lost = lost_frames(leg["loss"], frames, coder.frame_samples / coder.sample_rate, segment)
+    counts = {"frames": frames, "lost_frames": int(np.count_nonzero(lost))}
+    return coder.encode_decode(pcm, parameters, lost), rate, counts
+
+
+def _checked(samples: np.ndarray) -> np.ndarray:
+    """Give float32 (T,) of what may be sent; ValueError for anything else."""
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise ValueError(
+            f"the channel takes samples of the shape (T,), not {samples.shape}; a telephone line has one "
+            f"channel, so choose one of the recording or average them"
+        )
+    if samples.dtype == np.int16:
+        return samples / np.float32(32768.0)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"the channel takes float samples within -1 and 1, or int16, not {samples.dtype}")
+    if not np.isfinite(samples).all():
+        raise ValueError(
+            f"{np.count_nonzero(~np.isfinite(samples))} of {len(samples)} samples are not finite"
+        )
+    return samples.astype(np.float32, copy=False)
 
 
 def _limit(samples: np.ndarray) -> tuple[np.ndarray, float]:
     """Turn the signal down where its peak would pass the limit; gives it and the dB taken off."""
-    peak = float(np.max(np.abs(samples))) if len(samples) else 0.0
+    peak = float(max(samples.max(), -samples.min())) if len(samples) else 0.0
     excess_db = 20 * np.log10(peak) - PEAK_LIMIT_DBOV if peak > 0 else 0.0
     if excess_db <= 0:
         return samples, 0.0
-    limited_db = round(excess_db + 5e-5, 4)
-    return samples * gain_from_db(-limited_db), limited_db
+    limited_db = round(float(excess_db) + 5e-5, 4)
+    return samples * np.float32(gain_from_db(-limited_db)), limited_db
 
 
-def _to_int16(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+def _converted(pcm: np.ndarray, rate: int, new_rate: int, length: int) -> np.ndarray:
+    """Give int16 (length,) at another rate."""
+    if rate == new_rate and len(pcm) == length:
+        return pcm
+    return to_int16(resample(pcm / np.float32(32768.0), rate, new_rate, length))
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Give int16 (T,) of float (T,) within -1 and 1: rounded, cut at full scale."""
+    scaled = samples * np.float32(32768.0)
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)

@@ -81,7 +81,7 @@ class TelephoneCorpus:
             "seed": self.seed,
             "out_rate": self.out_rate,
             "split_seed": self.split_seed,
-            "mix": [repr(preset) for preset in self.mix.presets],
+            "mix": self.mix.settings(),
             "manifest": _file_digest(self.manifest),
             "noise_manifest": _file_digest(self.noise_manifest) if self.noise_manifest else None,
             "versions": {
@@ -117,13 +117,7 @@ class TelephoneCorpus:
 
     def noise_bank(self, buckets: np.ndarray) -> NoiseBank:
         """Open the sources of noise that the mix asks for; a kind without its source is named in the log."""
-        kinds = {
-            kind
-            for preset in self.mix.presets
-            if preset.noise.probability > 0
-            for kind, weight in preset.noise.kinds.items()
-            if weight > 0
-        }
+        kinds = self.mix.noise_kinds()
         talkers = TalkerPool(self.index, buckets, self.split_seed) if "babble" in kinds else None
         music = ManifestIndex.open(self.noise_manifest) if self.noise_manifest else None
         if music is not None and len(music) == 0:

@@ -12,8 +12,8 @@ from scipy import fft
 from nest_ssl.files.audio import read_audio
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.rows import audio_path, row_identity
+from nest_ssl.telephone.draws import check_draw, check_keys, check_probability, check_weights, draw, weighted
 from nest_ssl.telephone.level import rms_dbov
-from nest_ssl.telephone.presets import NoiseDraw
 from nest_ssl.telephone.resample import resample
 from nest_ssl.telephone.seed import NUM_BUCKETS, key_bucket
 
@@ -50,6 +50,16 @@ class TalkerPool:
         return chosen
 
 
+def check_noise(settings: Any, where: str) -> None:
+    """Raise ValueError naming the key unless `settings` can be drawn from."""
+    check_keys(settings, ("probability", "snr_db", "kinds", "talkers", "exponent"), where)
+    check_probability(settings["probability"], f"{where}.probability")
+    check_draw(settings["snr_db"], f"{where}.snr_db")
+    check_weights(settings["kinds"], f"{where}.kinds")
+    check_draw(settings["talkers"], f"{where}.talkers", 1.0)
+    check_draw(settings["exponent"], f"{where}.exponent", 0.0)
+
+
 class NoiseBank:
     """Draws a noise for an utterance and renders it.
 
@@ -61,19 +71,18 @@ class NoiseBank:
         self.talkers = talkers
         self.music = music if music is not None and len(music) else None
 
-    def draw(self, rng: np.random.Generator, settings: NoiseDraw, key: str) -> dict[str, Any] | None:
+    def draw(self, rng: np.random.Generator, settings: Mapping[str, Any], key: str) -> dict[str, Any] | None:
         """Give the description of a noise, or None for none. Every value is as `render` uses it."""
-        if rng.random() >= settings.probability:
+        if rng.random() >= settings["probability"]:
             return None
-        snr_db = round(float(rng.uniform(settings.snr_db.min, settings.snr_db.max)), 4)
-        kinds = {kind: weight for kind, weight in settings.kinds.items() if weight > 0 and self._has(kind)}
+        snr_db = draw(rng, settings["snr_db"])
+        kinds = {kind: weight for kind, weight in settings["kinds"].items() if weight > 0 and self._has(kind)}
         if not kinds:
             return None
-        edges = np.cumsum(list(kinds.values()))
-        kind = list(kinds)[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))]
+        kind = weighted(rng, kinds)
         noise: dict[str, Any] = {"kind": kind, "snr_db": snr_db}
         if kind == "babble" and self.talkers is not None:
-            count = int(rng.integers(int(settings.talkers.min), int(settings.talkers.max) + 1))
+            count = round(draw(rng, settings["talkers"]))
             rows = self.talkers.draw(rng, key, count)
             if not rows:
                 return None
@@ -86,7 +95,7 @@ class NoiseBank:
             noise["row"] = row
             noise["start"] = round(float(rng.random()), 6)
         else:
-            noise["exponent"] = round(float(rng.uniform(settings.exponent.min, settings.exponent.max)), 4)
+            noise["exponent"] = draw(rng, settings["exponent"])
             noise["seed"] = int(rng.integers(2**53))
         return noise
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
 from nest_ssl.files.rows import split_position
 
 # Part of every seed. Raise it when a change makes the same seed draw a different channel.
-SCHEMA = 1
+SCHEMA = 2
 
 NUM_BUCKETS = 100
 
@@ -20,10 +21,27 @@ def generator(seed: int, utterance_id: str, copy: int, stage: str) -> np.random.
     A Philox generator keyed by (seed, utterance id, copy, SCHEMA); each stage starts at its own place of the
     counter, so that a stage added or skipped does not shift what the others draw.
     """
-    words = f"{seed}|{utterance_id}|{copy}|{SCHEMA}"
-    key = int.from_bytes(_digest(words, 16), "little")
-    counter = int.from_bytes(_digest(stage, 8), "little") << 192
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return Streams(seed, utterance_id, copy).stage(stage)
+
+
+class Streams:
+    """The random streams of one copy of one utterance, one per stage: those of `generator`, made faster.
+
+    One generator is set to the place of one stage after the other, so finish with a stage before asking for
+    the next.
+    """
+
+    def __init__(self, seed: int, utterance_id: str, copy: int) -> None:
+        words = f"{seed}|{utterance_id}|{copy}|{SCHEMA}"
+        self._bits = np.random.Philox(key=int.from_bytes(_digest(words, 16), "little"))
+        self._generator = np.random.Generator(self._bits)
+        self._start = self._bits.state
+
+    def stage(self, name: str) -> np.random.Generator:
+        """Give the generator at the start of the stream of that stage."""
+        self._start["state"]["counter"] = _first_counter(name)
+        self._bits.state = self._start
+        return self._generator
 
 
 def key_bucket(key: str, split_seed: int = 0) -> int:
@@ -33,6 +51,14 @@ def key_bucket(key: str, split_seed: int = 0) -> int:
     percents for dev and test, keys of one bucket fall to one split.
     """
     return split_position(key, split_seed) * NUM_BUCKETS >> 64
+
+
+@lru_cache(maxsize=256)
+def _first_counter(stage: str) -> np.ndarray:
+    """Give the four words of the counter at which a stage starts, the lowest first."""
+    counter = np.zeros(4, np.uint64)
+    counter[3] = int.from_bytes(_digest(stage, 8), "little")
+    return counter
 
 
 def _digest(text: str, size: int) -> bytes:
