@@ -206,7 +206,13 @@ def draw_agc(rng: np.random.Generator, settings: Settings) -> dict[str, Any] | N
 
 
 def apply_agc(samples: np.ndarray, rate: int, drawn: Drawn) -> np.ndarray:
-    """Bring speech to an active level of about `target_dbov`, by at most max_gain_db up or down.
+    """Bring speech to an active level of about `target_dbov`, by at most max_gain_db up or down."""
+    samples = np.asarray(samples, np.float32)
+    return samples if drawn is None else samples * agc_gain(samples, rate, drawn)
+
+
+def agc_gain(samples: np.ndarray, rate: int, drawn: Mapping[str, Any]) -> np.ndarray:
+    """Give float32 (T,), the factors by which the gain control changes (T,) samples.
 
     A level detector in blocks of 2 ms falls with `release_ms` and its rises are smoothed with `attack_ms`
     (time constants of the amplitude; the "smooth decoupled peak detector" of Giannoulis, Massberg and
@@ -214,9 +220,8 @@ def apply_agc(samples: np.ndarray, rate: int, drawn: Drawn) -> np.ndarray:
     line, so that the detector is a running maximum and needs no loop.  The gain is linear within each block
     and never above the maximum; pauses are raised by all of it, as simple telephones do.
     """
-    samples = np.asarray(samples, np.float32)
-    if drawn is None or len(samples) == 0:
-        return samples
+    if len(samples) == 0:
+        return np.ones(0, np.float32)
     size = max(1, round(AGC_BLOCK_S * rate))
     blocks = -(-len(samples) // size)
     padded: np.ndarray = np.zeros(blocks * size, np.float32)
@@ -234,8 +239,7 @@ def apply_agc(samples: np.ndarray, rate: int, drawn: Drawn) -> np.ndarray:
     gain = 10 ** (np.clip(target - level, -most, most) / 20)
     ends = np.concatenate([gain[:1], (gain[1:] + gain[:-1]) / 2, gain[-1:]]).astype(np.float32)
     ramp = ((np.arange(size) + 0.5) / size).astype(np.float32)
-    padded *= ends[:-1, None] + np.diff(ends)[:, None] * ramp
-    return padded.reshape(-1)[: len(samples)]
+    return (ends[:-1, None] + np.diff(ends)[:, None] * ramp).reshape(-1)[: len(samples)]
 
 
 def check_drift(settings: Settings, where: str) -> None:
