@@ -1,7 +1,7 @@
 """The channel itself: draw its parameters for an utterance, then apply them to the samples.
 
-Order, at the sample rate of the first codec: noise where the speaker is - send weighting, high-pass, G.712 -
-active level - line - int16 - codec legs with their losses - noise where the listener is - receive weighting -
+Order, at the sample rate of the first codec: noise where the speaker is - gain control - send weighting,
+high-pass, G.712 - active level - line - int16 - codec legs with their losses - noise where the listener is - receive weighting -
 recorder - output rate.  What was drawn and what was measured is one JSON-able dictionary; `apply_channel`
 depends on nothing else, so that a manifest row replays to the same bytes.
 """
@@ -17,12 +17,13 @@ import numpy as np
 from nest_ssl.telephone.codecs import codec
 from nest_ssl.telephone.filters import apply_filters, g712
 from nest_ssl.telephone.level import active_level, gain_from_db, rms_dbov
+from nest_ssl.telephone.line import agc_gain
 from nest_ssl.telephone.loss import lost_frames
 from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.resample import converted_length, resample
 from nest_ssl.telephone.seed import SCHEMA, Streams
-from nest_ssl.telephone.stages import NOISE_STAGES, STAGES
+from nest_ssl.telephone.stages import LINE, NOISE_STAGES, STAGES
 
 RATE = 8000  # of a channel without a codec
 PEAK_LIMIT_DBOV = -0.1
@@ -70,9 +71,8 @@ def apply_channel(
     samples = _checked(samples)
     rate = channel["rate"]
     measured = dict(channel)
-    narrow = resample(samples, sample_rate, rate, ceil(len(samples) * rate / sample_rate))
-    line = _near_end(narrow, rate, channel, bank, measured)
-    line, limited_db = _limit(line)
+    speech = resample(samples, sample_rate, rate, ceil(len(samples) * rate / sample_rate))
+    line, limited_db = _limit(_near_end(speech, rate, channel, bank, measured))
     measured["gain_db"] = round(measured["gain_db"] - limited_db, 4)
     measured["limited_db"] = limited_db
     pcm = to_int16(line)
@@ -85,8 +85,11 @@ def apply_channel(
     if channel["far_noise"] or channel["receive"]:
         far = pcm / np.float32(32768.0)
         if channel["far_noise"]:
+            measured["far_noise"] = None
             level = active_level(far, rate).level_dbov
-            far = _add_noise(far, rate, level, 0.0, channel, "far_noise", bank, measured)
+            if np.isfinite(level):
+                noise, measured["far_noise"] = _render(bank, channel["far_noise"], len(far), rate)
+                far += _at_snr(noise, level, measured["far_noise"])[0]
         pcm = to_int16(_limit(apply_filters(far, rate, receive=channel["receive"]))[0])
     if channel["recorder"]:
         pcm, rate, _ = _through_leg(pcm, rate, channel["recorder"], segment)
@@ -129,50 +132,64 @@ def check_versions(record: Mapping[str, Any]) -> None:
 
 
 def _near_end(
-    narrow: np.ndarray, rate: int, channel: Mapping[str, Any], bank: NoiseBank, measured: dict[str, Any]
+    speech: np.ndarray, rate: int, channel: Mapping[str, Any], bank: NoiseBank, measured: dict[str, Any]
 ) -> np.ndarray:
-    """Give float (T,), what enters the first codec."""
-    speech = _filtered(narrow, rate, channel)
-    speech_dbov = active_level(speech, rate).level_dbov
+    """Give float32 (T,), what enters the first codec.
+
+    Speech and noise keep apart up to the line, so that neither the ratio between them nor the level of the
+    speech is measured with the other in it.
+    """
+    noise = noise_at_mouth = None
+    filtered = _filtered(speech, rate, channel)
+    speech_dbov = active_level(filtered, rate).level_dbov
     heard = bool(np.isfinite(speech_dbov))
+    if channel["noise"]:
+        measured["noise"] = None
+        if heard:
+            noise_at_mouth, measured["noise"] = _render(bank, channel["noise"], len(speech), rate)
+            noise = _filtered(noise_at_mouth, rate, channel)
+            noise, gain_db = _at_snr(noise, speech_dbov, measured["noise"])
+    if channel["agc"] and heard:
+        mixed = speech if noise is None else speech + noise_at_mouth * np.float32(gain_from_db(gain_db))
+        gains = agc_gain(mixed, rate, channel["agc"])
+        filtered = filtered * gains  # slow beside the filters, so that it may come after them
+        speech_dbov = active_level(filtered, rate).level_dbov
+        noise = noise if noise is None else noise * gains
     measured["speech_dbov"] = round(speech_dbov, 4) if heard else None
     gain_db = 0.0
     if heard and channel["level_dbov"] is not None:
         gain_db = min(round(channel["level_dbov"] - speech_dbov, 4), MAX_GAIN_DB)
     measured["gain_db"] = gain_db
-    line = speech * np.float32(gain_from_db(gain_db))
-    if channel["noise"]:
-        line = _add_noise(line, rate, speech_dbov + gain_db, 1.0, channel, "noise", bank, measured)
-    return line
+    sent = filtered if noise is None else filtered + noise
+    sent = sent * np.float32(gain_from_db(gain_db))
+    for name, apply in LINE.items():
+        if channel[name]:
+            sent = apply(sent, rate, channel[name])
+    return sent
 
 
 def _filtered(samples: np.ndarray, rate: int, channel: Mapping[str, Any]) -> np.ndarray:
     """Give float (T,) after the linear filters of the speaker's end."""
     filtered = apply_filters(samples, rate, channel["weighting"], channel["high_pass"])
-    return g712(filtered) if channel["g712"] and rate == RATE else filtered
+    return g712(filtered) if channel["g712"] else filtered
 
 
-def _add_noise(
-    speech: np.ndarray, rate: int, speech_dbov: float, weighted: float, channel: Mapping[str, Any],
-    name: str, bank: NoiseBank, measured: dict[str, Any],
-) -> np.ndarray:  # fmt: skip
-    """Give the speech with its noise, which the filters of the speaker's end colour if it is `weighted`.
+def _render(
+    bank: NoiseBank, drawn: Mapping[str, Any], num_samples: int, rate: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Give the noise as it was recorded, float32 (T,), and what is known of it."""
+    noise, left_out = bank.render(drawn, num_samples)
+    return noise, dict(drawn) | ({"left_out": left_out} if left_out else {})
 
-    The ratio is that of the active speech level to the level of the noise within the band, both here.
-    """
-    if not np.isfinite(speech_dbov):
-        measured[name] = None  # no speech, so no speech-to-noise ratio
-        return speech
-    noise, left_out = bank.render(channel[name], len(speech))
-    if weighted:
-        noise = _filtered(noise, rate, channel)
+
+def _at_snr(noise: np.ndarray, speech_dbov: float, facts: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """Give the noise at its ratio to the active level of the speech, and the dB that took."""
     noise_dbov = rms_dbov(noise)
-    measured[name] = dict(channel[name]) | ({"left_out": left_out} if left_out else {})
-    if np.isfinite(noise_dbov):
-        gain_db = round(speech_dbov - channel[name]["snr_db"] - noise_dbov, 4)
-        speech = speech + noise * np.float32(gain_from_db(gain_db))
-        measured[name]["gain_db"] = gain_db
-    return speech
+    if not np.isfinite(noise_dbov):
+        return noise, 0.0
+    gain_db = round(speech_dbov - facts["snr_db"] - noise_dbov, 4)
+    facts["gain_db"] = gain_db
+    return noise * np.float32(gain_from_db(gain_db)), gain_db
 
 
 def _through_leg(

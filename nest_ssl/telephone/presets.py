@@ -1,7 +1,7 @@
 """The channels to draw from: presets and their mixes, read from conf/telephone.yaml.
 
 The settings of a preset are those of `channel`, changed by the preset's own, changed by the mix's (`channel`
-within a mix).  Everything is checked once, when it is read.
+within a mix, which turns on no stage that the preset has turned off).  Everything is checked once, when it is read.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def mix_from_config(config: DictConfig, name: str = "default") -> Mix:
         where = f"presets.{preset_name}"
         merged = merged_settings(values["channel"], own or {}, where, "channel")
         if changes:
-            merged = merged_settings(merged, changes, f"mixes.{name}.channel", where)
+            on = {key: value for key, value in changes.items() if merged.get(key, 0) is not None}
+            merged = merged_settings(merged, on, f"mixes.{name}.channel", where)
         preset = read_preset(str(preset_name), merged, float(weights.get(preset_name, 0.0)))
         (presets if preset.weight > 0 else others).append(preset)
     return Mix(name, tuple(presets), tuple(others))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nest_ssl.telephone import line
 from nest_ssl.telephone.draws import check_draw, check_keys, check_probability, draw, happens
 from nest_ssl.telephone.filters import (
     check_high_pass,
@@ -52,10 +53,26 @@ def check_law(settings: Any, where: str) -> None:
 
 STAGES: dict[str, Stage] = {
     "law": Stage(check_law, draw),
+    "agc": Stage(line.check_agc, line.draw_agc),
     "weighting": Stage(check_weighting, draw_weighting),
     "high_pass": Stage(check_high_pass, draw_high_pass),
     "g712": Stage(check_g712, draw_g712),
     "level_dbov": Stage(check_level, draw),
+    "hum": Stage(line.check_hum, line.draw_hum),
+    "dc": Stage(line.check_dc, line.draw_dc),
+    "line_noise": Stage(line.check_line_noise, line.draw_line_noise),
+    "echo": Stage(line.check_echo, line.draw_echo),
+    "clip": Stage(line.check_clip, line.draw_clip),
+    "drift": Stage(line.check_drift, line.draw_drift),
     "receive": Stage(check_receive, draw_receive),
+}
+# What the line adds to speech at its level, in this order.
+LINE: dict[str, Callable[[np.ndarray, int, Any], np.ndarray]] = {
+    "hum": line.apply_hum,
+    "dc": line.apply_dc,
+    "line_noise": line.apply_line_noise,
+    "echo": line.apply_echo,
+    "clip": line.apply_clip,
+    "drift": line.apply_drift,
 }
 NOISE_STAGES = ("noise", "far_noise")  # drawn and rendered by a NoiseBank, which has the recordings
