@@ -9,8 +9,8 @@ from nest_ssl.telephone.codecs.base import Codec
 from nest_ssl.telephone.codecs.g711 import ALaw, MuLaw
 from nest_ssl.telephone.codecs.g722 import G722
 from nest_ssl.telephone.codecs.g726 import G726
-from nest_ssl.telephone.codecs.g7231 import G7231
 from nest_ssl.telephone.codecs.g729 import G729
+from nest_ssl.telephone.codecs.g7231 import G7231
 from nest_ssl.telephone.codecs.gsm import GsmFullRate
 from nest_ssl.telephone.codecs.gsm_wav49 import GsmWav49
 from nest_ssl.telephone.codecs.mp3 import Mp3
