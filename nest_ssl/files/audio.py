@@ -162,7 +162,7 @@ def _select(samples: np.ndarray, channel: Channel, path: Audio) -> np.ndarray:
             )
         return samples[:, 0]
     if channel == "average":
-        return samples.mean(axis=1)
+        return samples[:, 0] if channels == 1 else samples.mean(axis=1)
     wanted: list = [channel] if isinstance(channel, int | str) else list(channel)
     if not wanted or not all(isinstance(c, int) and 0 <= c < channels for c in wanted):
         raise ValueError(f"{path}: channel_selector {channel!r} does not fit a file of {channels} channel(s)")

@@ -1,8 +1,9 @@
-"""Background noise at 8 kHz: babble of other utterances, music, coloured noise."""
+"""Background noise: babble of other utterances, coloured noise, and groups of recordings such as music."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,55 @@ from scipy import fft
 from nest_ssl.files.audio import read_audio
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.rows import audio_path, row_identity
-from nest_ssl.telephone.draws import check_draw, check_keys, check_probability, check_weights, draw, weighted
-from nest_ssl.telephone.level import rms_dbov
-from nest_ssl.telephone.resample import resample
+from nest_ssl.telephone.draws import (
+    check_draw,
+    check_keys,
+    check_probability,
+    check_weights,
+    draw,
+    happens,
+    weighted,
+)
+from nest_ssl.telephone.recordings import Recordings
 from nest_ssl.telephone.seed import NUM_BUCKETS, key_bucket
 
-RATE = 8000
+OWN_KINDS = ("babble", "coloured")  # every other kind is the name of a group of recordings
+TALKERS = {"min": 3, "max": 7}
+EXPONENT = {"min": 0.0, "max": 2.0}
+MAX_TALKERS = 50
+
 LOWEST_HZ = 20.0  # coloured noise is flat below, or its power would have no bound
-SPARE_S = 0.05  # read more than is needed, for roundings of times to samples
+LONGEST_PERIOD = 1 << 19  # samples after which coloured noise begins again: a minute at 8 kHz
 TRIES = 10  # draws of a talker before babble makes do with fewer
+# Utterances of each bucket that babble is made of, spread over the manifest: so few that all of them, decoded
+# once, stay in memory.
+VOICES_PER_BUCKET = 8
+
+
+def check_noise(settings: Mapping[str, Any] | None, where: str) -> None:
+    """Raise ValueError naming `where` unless these are settings of noise, or None for none.
+
+    {probability, snr_db, kinds: weights of babble, coloured and names of groups of recordings;
+    talkers: their number in babble, 3 to 7 without it; exponent: of coloured noise, 0 to 2 without it}.
+    """
+    if settings is None:
+        return
+    check_keys(settings, ("probability", "snr_db", "kinds"), where, ("talkers", "exponent"))
+    check_probability(settings["probability"], f"{where}.probability")
+    check_draw(settings["snr_db"], f"{where}.snr_db", -40.0, 100.0)
+    check_weights(settings["kinds"], f"{where}.kinds")
+    for kind in settings["kinds"]:
+        if not isinstance(kind, str) or not kind:
+            raise ValueError(f"{where}.kinds: a kind is the name of a group of recordings, not {kind!r}")
+    check_draw(settings.get("talkers", TALKERS), f"{where}.talkers", 1, MAX_TALKERS)
+    check_draw(settings.get("exponent", EXPONENT), f"{where}.exponent", 0.0, 4.0)
 
 
 class TalkerPool:
     """Utterances to make babble of: those whose prompt key is another one of the same hash bucket.
 
     A split by key (see `key_bucket`) therefore keeps babble on its own side: no recording of the test set is
-    heard behind a training utterance.
+    heard behind a training utterance.  Of a large bucket VOICES_PER_BUCKET utterances are used.
     """
 
     def __init__(self, index: ManifestIndex, buckets: np.ndarray, split_seed: int = 0) -> None:
@@ -35,7 +69,9 @@ class TalkerPool:
         self.index = index
         self._split_seed = split_seed
         order = np.argsort(buckets, kind="stable")
-        self._rows = np.split(order, np.searchsorted(buckets[order], np.arange(1, NUM_BUCKETS)))
+        rows = np.split(order, np.searchsorted(buckets[order], np.arange(1, NUM_BUCKETS)))
+        self._rows = [_spread(candidates, VOICES_PER_BUCKET) for candidates in rows]
+        self._names: dict[int, tuple[str, str]] = {}  # of the few rows in use: key and identity
 
     def draw(self, rng: np.random.Generator, key: str, count: int) -> list[int]:
         """Give up to `count` different rows of other keys than `key`."""
@@ -43,103 +79,127 @@ class TalkerPool:
         chosen: list[int] = []
         for _ in range(TRIES * count if len(candidates) else 0):
             row = int(candidates[rng.integers(len(candidates))])
-            if row not in chosen and prompt_key(self.index.row(row)) != key:
+            if row not in chosen and self.names(row)[0] != key:
                 chosen.append(row)
                 if len(chosen) == count:
                     break
         return chosen
 
-
-def check_noise(settings: Any, where: str) -> None:
-    """Raise ValueError naming the key unless `settings` can be drawn from."""
-    check_keys(settings, ("probability", "snr_db", "kinds", "talkers", "exponent"), where)
-    check_probability(settings["probability"], f"{where}.probability")
-    check_draw(settings["snr_db"], f"{where}.snr_db")
-    check_weights(settings["kinds"], f"{where}.kinds")
-    check_draw(settings["talkers"], f"{where}.talkers", 1.0)
-    check_draw(settings["exponent"], f"{where}.exponent", 0.0)
+    def names(self, row_number: int) -> tuple[str, str]:
+        """Give the prompt key and the identity of a row."""
+        if row_number not in self._names:
+            row = self.index.row(row_number)
+            self._names[row_number] = prompt_key(row), row_identity(row)
+        return self._names[row_number]
 
 
 class NoiseBank:
     """Draws a noise for an utterance and renders it.
 
-    `talkers`: for babble; `music`: index of a manifest of noise recordings.  A kind without its source is
-    left out, and the weights of the others stand.
+    `talkers`: for babble; `recordings`: by kind, the index of a manifest of noise (recordings.py makes one of
+    a folder).  A kind without its source is left out, and the weights of the others stand.
     """
 
-    def __init__(self, talkers: TalkerPool | None = None, music: ManifestIndex | None = None) -> None:
+    def __init__(
+        self, talkers: TalkerPool | None = None, recordings: Mapping[str, ManifestIndex] | None = None
+    ) -> None:
         self.talkers = talkers
-        self.music = music if music is not None and len(music) else None
+        self._voices = Recordings(talkers.index) if talkers is not None else None
+        self._recordings = {
+            kind: Recordings(index) for kind, index in sorted((recordings or {}).items()) if len(index)
+        }
+        for kind in OWN_KINDS:
+            if kind in self._recordings:
+                raise ValueError(f"recordings of the kind {kind}: that name is taken; give them another one")
 
-    def draw(self, rng: np.random.Generator, settings: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-        """Give the description of a noise, or None for none. Every value is as `render` uses it."""
-        if rng.random() >= settings["probability"]:
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that can be rendered."""
+        return (*(["babble"] if self._voices else []), "coloured", *self._recordings)
+
+    def draw(
+        self, rng: np.random.Generator, settings: Mapping[str, Any] | None, key: str
+    ) -> dict[str, Any] | None:
+        """Give the description of a noise, or None for none. Every value is as `render` uses it.
+
+        key: babble is made of utterances of other keys.
+        """
+        if settings is None or not happens(rng, settings["probability"]):
             return None
-        snr_db = draw(rng, settings["snr_db"])
-        kinds = {kind: weight for kind, weight in settings["kinds"].items() if weight > 0 and self._has(kind)}
+        snr_db = float(draw(rng, settings["snr_db"]))
+        here = self.kinds
+        kinds = {kind: weight for kind, weight in settings["kinds"].items() if weight > 0 and kind in here}
         if not kinds:
             return None
         kind = weighted(rng, kinds)
         noise: dict[str, Any] = {"kind": kind, "snr_db": snr_db}
         if kind == "babble" and self.talkers is not None:
-            count = round(draw(rng, settings["talkers"]))
-            rows = self.talkers.draw(rng, key, count)
+            rows = self.talkers.draw(rng, key, _number_of_talkers(rng, settings.get("talkers", TALKERS)))
             if not rows:
                 return None
-            noise["talkers"] = [row_identity(self.talkers.index.row(row)) for row in rows]
+            noise["talkers"] = [self.talkers.names(row)[1] for row in rows]
             noise["rows"] = rows
             noise["starts"] = [round(float(start), 6) for start in rng.random(len(rows))]
-        elif kind == "music" and self.music is not None:
-            row = int(rng.integers(len(self.music)))
-            noise["recording"] = row_identity(self.music.row(row))
+        elif kind == "coloured":
+            noise["exponent"] = float(draw(rng, settings.get("exponent", EXPONENT)))
+            noise["seed"] = int(rng.integers(2**53))
+        else:
+            index = self._recordings[kind].index
+            row = int(rng.integers(len(index)))
+            noise["recording"] = row_identity(index.row(row))
             noise["row"] = row
             noise["start"] = round(float(rng.random()), 6)
-        else:
-            noise["exponent"] = draw(rng, settings["exponent"])
-            noise["seed"] = int(rng.integers(2**53))
         return noise
 
-    def render(self, noise: Mapping[str, Any], num_samples: int) -> tuple[np.ndarray, list[str]]:
-        """Give the noise, (num_samples,) float32 at 8 kHz, and the reason for every talker left out.
+    def render(
+        self, noise: Mapping[str, Any], num_samples: int, rate: int = 8000
+    ) -> tuple[np.ndarray, list[str]]:
+        """Give the noise, (num_samples,) float32 at `rate`, and the reason for every talker left out.
 
         The level is as it comes.  A talker that cannot be read is left out here and has its own error line
-        where its turn comes; music that cannot be read raises ValueError.
+        where its turn comes; another recording that cannot be read raises ValueError.
         """
-        if noise["kind"] == "coloured":
-            return coloured_noise(num_samples, noise["exponent"], noise["seed"]), []
-        voices = self.talkers.index if self.talkers is not None else None
-        source = self.music if noise["kind"] == "music" else voices
+        kind = noise["kind"]
+        if kind == "coloured":
+            return coloured_noise(num_samples, noise["exponent"], noise["seed"], rate), []
+        source = self._voices if kind == "babble" else self._recordings.get(kind)
         if source is None:
             raise ValueError(
-                f"noise {noise['kind']} has no source here: another manifest than it was drawn with"
+                f"noise {kind} has no source here: another manifest than it was drawn with, or none"
             )
-        if noise["kind"] == "music":
-            return _recording(source, noise["row"], noise["start"], num_samples), []
         total, left_out = np.zeros(num_samples, np.float32), []
-        for row, start in zip(noise["rows"], noise["starts"], strict=True):
+        if num_samples == 0:
+            return total, []
+        if kind != "babble":
+            source.excerpt(noise["row"], noise["recording"], noise["start"], num_samples, rate).add_to(
+                total, 1.0
+            )
+            return total, []
+        for row, talker, start in zip(noise["rows"], noise["talkers"], noise["starts"], strict=True):
             try:
-                voice = _recording(source, row, start, num_samples)
+                voice = source.excerpt(row, talker, start, num_samples, rate)
             except (ValueError, OSError) as error:
                 left_out.append(str(error))
                 continue
-            level = rms_dbov(voice)
-            if np.isfinite(level):
-                total += voice * np.float32(10 ** (-round(level, 4) / 20))
+            if voice.rms > 0:
+                voice.add_to(total, 1 / voice.rms)
         return total, left_out
 
-    def _has(self, kind: str) -> bool:
-        return {"babble": self.talkers, "music": self.music}.get(kind, True) is not None
 
-
-def coloured_noise(num_samples: int, exponent: float, seed: int) -> np.ndarray:
+def coloured_noise(num_samples: int, exponent: float, seed: int, rate: int = 8000) -> np.ndarray:
     """Give (T,) float32 Gaussian noise whose power falls with 1 / frequency ** exponent above 20 Hz."""
     if num_samples == 0:
         return np.zeros(0, np.float32)
     rng = np.random.Generator(np.random.Philox(key=seed))
-    size = fft.next_fast_len(max(num_samples, 2), real=True)
-    spectrum = fft.rfft(rng.standard_normal(size))
-    frequencies = np.maximum(fft.rfftfreq(size, 1 / RATE), LOWEST_HZ)
-    return fft.irfft(spectrum * frequencies ** (-exponent / 2), size)[:num_samples].astype(np.float32)
+    size = min(fft.next_fast_len(max(num_samples, 2), real=True), LONGEST_PERIOD)
+    spectrum = rng.standard_normal(2 * (size // 2 + 1), dtype=np.float32).view(np.complex64)
+    spectrum *= np.exp(np.float32(-exponent / 2) * _log_hertz(size, rate))
+    return np.resize(fft.irfft(spectrum, size), num_samples) * np.float32(np.sqrt(size))
+
+
+@lru_cache(maxsize=4)
+def _log_hertz(size: int, rate: int) -> np.ndarray:
+    return np.log(np.maximum(fft.rfftfreq(size, 1 / rate), LOWEST_HZ)).astype(np.float32)
 
 
 def prompt_key(row: Mapping[str, Any]) -> str:
@@ -155,20 +215,14 @@ def read_utterance(manifest: Path, row: Mapping[str, Any]) -> tuple[np.ndarray, 
     return read_audio(audio_path(row, manifest), None, offset, duration, row.get("channel_selector"))
 
 
-def _recording(index: ManifestIndex, row_number: int, start: float, num_samples: int) -> np.ndarray:
-    """Give (num_samples,) of a recording at 8 kHz, from `start` (0 to 1) on; a short one is repeated."""
-    row = index.row(row_number)
-    path = audio_path(row, index.path)
-    offset, length = row.get("offset") or 0.0, row.get("duration")
-    channel = row.get("channel_selector", "average")
-    needed = num_samples / RATE + SPARE_S
-    if length is not None and length > needed:
-        samples, rate = read_audio(path, None, offset + start * (length - needed), needed, channel)
-        samples = resample(samples, rate, RATE)
-        if len(samples) >= num_samples:
-            return samples[:num_samples]
-    else:
-        samples, rate = read_audio(path, None, offset, length if offset else None, channel)
-        samples = resample(samples, rate, RATE)
-        samples = np.roll(samples, -int(start * len(samples)))
-    return np.resize(samples, num_samples)
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """Give up to `count` rows at equal distances, so that they are of many speakers where rows are sorted."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.arange(count) * len(rows) // count]
+
+
+def _number_of_talkers(rng: np.random.Generator, setting: Any) -> int:
+    if isinstance(setting, Mapping) and setting.keys() == {"min", "max"}:
+        return int(rng.integers(int(setting["min"]), int(setting["max"]) + 1))
+    return max(1, round(draw(rng, setting)))
