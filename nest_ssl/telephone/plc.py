@@ -72,7 +72,7 @@ def _fill(signal: np.ndarray, start: int, end: int, rate: int) -> None:
     steps_lost = -(-(end - start) // step)
     return_overlap = min(overlap + (steps_lost - 1) * round(RETURN_OVERLAP_PER_STEP_S * rate), step)
     until = min(end + return_overlap, len(signal))
-    repeated = _repeat(history, pitch, until - start, step)
+    repeated = _repeat(history, pitch, end - start, until - end, step)
     signal[start:end] = _int16(repeated[: end - start])
     fade = _ramp(return_overlap)[: until - end]
     blend = repeated[end - start :] * (1 - fade) + signal[end:until] * fade
@@ -96,25 +96,28 @@ def pitch_period(history: np.ndarray, rate: int) -> int:
     return shortest + int(np.argmax(likeness[::-1]))
 
 
-def _repeat(history: np.ndarray, pitch: int, length: int, step: int) -> np.ndarray:
-    """Give float (length,) that continues `history` by its last one, two, then three periods, fading."""
+def _repeat(history: np.ndarray, pitch: int, num_lost: int, num_more: int, step: int) -> np.ndarray:
+    """Give float (num_lost + num_more,) that continues `history` by its last periods, fading.
+
+    The one period becomes two and three while the loss lasts, not in what is blended with the return.
+    """
     until_silent = step + round(step / FADE_PER_STEP)
-    sounding = min(length, until_silent)
-    repeated = np.zeros(length, np.float32)
-    fade_in = _ramp(pitch // 4)
+    sounding = min(num_lost + num_more, until_silent)
+    repeated = np.zeros(num_lost + num_more, np.float32)
+    rise = _ramp(pitch // 4)
     cycle = _cycle(history, pitch, 1)
     position = 0  # within the cycle, at the beginning of a step
-    repeated[: min(step, sounding)] = _from(cycle, position, min(step, sounding))
-    for begin, stop, periods in ((step, 2 * step, 2), (2 * step, until_silent, 3)):
-        stop = min(stop, sounding)
-        if begin >= stop:
+    repeated[:sounding] = _from(cycle, position, sounding)
+    for periods in (2, 3):
+        begin = (periods - 1) * step
+        if begin >= num_lost:
             break
-        goes = _from(cycle, position + step, len(fade_in))
+        goes = _from(cycle, position + step, len(rise))
         position = (position + step) % pitch  # the same phase, in the oldest of the periods
         cycle = _cycle(history, pitch, periods)
-        comes = _from(cycle, position, max(stop - begin, len(fade_in)))
-        comes[: len(fade_in)] = goes + (comes[: len(fade_in)] - goes) * fade_in
-        repeated[begin:stop] = comes[: stop - begin]
+        repeated[begin:sounding] = _from(cycle, position, sounding - begin)
+        blended = repeated[begin : begin + len(rise)]
+        blended += (goes[: len(blended)] - blended) * (1 - rise[: len(blended)])
     fade = 1.0 - FADE_PER_STEP * (np.arange(step, sounding) - step + 1) / step
     repeated[step:sounding] *= fade.astype(np.float32)
     return repeated
