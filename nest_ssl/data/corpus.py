@@ -17,6 +17,7 @@ from nest_ssl.files.audio import audio_info
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.rows import audio_field, audio_path, row_identity
 from nest_ssl.files.tar_index import Member, TarReader
+from nest_ssl.telephone.noise import prompt_key
 
 HEADERS_PER_LOG_LINE = 10_000
 CHANNEL_FIELD = "nest_channel"  # of rows that were made from cuts, which name channels
@@ -31,7 +32,8 @@ class Utterance:
     number: position among all rows of all manifests, dropped ones included, as NeMo's `id`; utterance_id:
     the row's own id, or its audio_filepath and offset: it names the random stream, so it does not change
     when data move; audio_path: in an archive, the member's name; duration_s, offset_s: None where the row
-    states none; place: "manifest:line"; text: what is said, where the row states it; channel: of the file,
+    states none; place: "manifest:line"; text: what is said, where the row states it; key: what
+    versions of one prompt share, or the utterance id; channel: of the file,
     where the row names one; member, reader: where the audio is, if it is in a tar archive.
     """
 
@@ -42,6 +44,7 @@ class Utterance:
     offset_s: float | None
     place: str
     text: str | None = None
+    key: str = ""
     channel: int | list[int] | None = None
     member: Member | None = None
     reader: TarReader | None = None
@@ -146,6 +149,7 @@ class Corpus:
             offset_s=_number(row, "offset", place),
             place=place,
             text=row.get("text"),
+            key=prompt_key(row),
             channel=row.get(CHANNEL_FIELD),
             member=self.tarred.member(number) if self.tarred else None,
             reader=self.tarred.reader if self.tarred else None,

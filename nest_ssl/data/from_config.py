@@ -22,6 +22,7 @@ from nest_ssl.data.perturb import augmentor_from_config
 from nest_ssl.data.plan import BatchPlan, Selection
 from nest_ssl.data.selections import Mixture, Repeated
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset
+from nest_ssl.data.telephone_channel import telephone_from_config
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def ssl_data_from_config(
     use_bucketing: true (Lhotse's name; with use_lhotse false is the default) batches utterances of like
         length; false gives NeMo's order.
     duration_jitter: 0..1, how far from its duration an utterance may be sorted, other in every epoch.
+    telephone: {mix, prob, apply_to}: telephone channels drawn anew in every epoch (telephone_channel.py).
     max_corrupt: 0 stops at the first utterance that cannot be read; N leaves out up to N of them, named in
         the log; counted by each rank from the start of the process.
     noise_failure: "error" or "zeros" where 20 noise recordings in a row cannot be read.
@@ -78,6 +80,9 @@ def ssl_data_from_config(
         channel_selector=options["channel_selector"],
         max_corrupt=options["max_corrupt"],
         augmentor=augmentor_from_config(options["augmentor"], options["sample_rate"], f"{name}.augmentor"),
+        telephone=telephone_from_config(
+            options["telephone"], options["sample_rate"], seed, ("noisy", "both"), f"{name}.telephone"
+        ),
         truncate_duration=options["truncate_duration"],
         truncate_offset_type=options["truncate_offset_type"],
         zeros_without_noise=options["noise_failure"] == "zeros",

@@ -61,6 +61,7 @@ HONOURED: dict[str, Any] = {
     "duration_jitter": DURATION_JITTER,
     "prefetch_factor": 2,
     "multiprocessing_context": None,
+    "telephone": None,
     "max_corrupt": 0,
     "noise_failure": "error",
 }

@@ -124,6 +124,15 @@ class SpeechToTextDataset(AudioNoiseDataset):
             raise ValueError(f"{self.name}.manifest_filepath: no utterance is left: {reasons}")
         return ids
 
+    def _heard(self, i: int, epoch: int) -> np.ndarray:
+        """Read an utterance, through the telephone channel of its epoch where the section asks for one."""
+        utterance = self.corpus[i]
+        audio = self._read(utterance)
+        if self.telephone is None:
+            return audio
+        drawn = self.telephone.draw(utterance.utterance_id, utterance.key, epoch)
+        return self.telephone.apply(audio, drawn) if drawn else audio
+
     def batch(self, key: BatchKey, batch_augmentor: Any = None) -> SpeechToTextBatch:  # type: ignore[override]
         """Read and collate one batch; `batch_augmentor` has no place here and must be None."""
         if batch_augmentor is not None:
@@ -133,7 +142,7 @@ class SpeechToTextDataset(AudioNoiseDataset):
         for number in key.items.tolist():
             i = int(self.items[number])
             try:
-                read.append((i, self._read(self.corpus[i])))
+                read.append((i, self._heard(i, key.epoch)))
             except (ValueError, OSError) as error:
                 if self.max_corrupt == 0:
                     raise ValueError(f"{error}\n{self._way_out()}") from error

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from nest_ssl.config import resolved, suggestion
 from nest_ssl.data.plan import DURATION_JITTER, BatchPlan
 from nest_ssl.data.speech_to_text import SpeechToTextDataset, SpeechToTextLoader, TextEncoder
+from nest_ssl.data.telephone_channel import telephone_from_config
 from nest_ssl.text.tokenizer import unknown_characters
 
 INFEASIBLE = "text longer than the encoder's frames"
@@ -34,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "use_bucketing": True,
     "duration_jitter": DURATION_JITTER,
     "prefetch_factor": 2,
+    "telephone": None,
     "max_corrupt": 0,
 }
 # NeMo's keys that change nothing here, and those that may only say that they are off.
@@ -85,6 +87,9 @@ def speech_to_text_from_config(
         trim_silence=options["trim_silence"],
         channel_selector=options["channel_selector"],
         max_corrupt=options["max_corrupt"],
+        telephone=telephone_from_config(
+            options["telephone"], options["sample_rate"], seed, ("audio",), f"{name}.telephone"
+        ),
         seed=seed,
         name=name,
     )

@@ -21,6 +21,7 @@ from nest_ssl.data.noise_batch import (
 )
 from nest_ssl.data.perturb import WaveformAugmentor
 from nest_ssl.data.streams import batch_random, utterance_random
+from nest_ssl.data.telephone_channel import TelephoneChannel
 from nest_ssl.data.trim import trim_silence as trimmed
 from nest_ssl.files.audio import audio_info, read_audio
 
@@ -54,6 +55,7 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
     trim_silence: cut quiet ends (60 dB under the loudest frame).
     channel_selector: channel of files with several: a number, a list of numbers or "average".
     augmentor: changes the waveform of each utterance after reading: called as augmentor(samples, rng).
+    telephone: sends the noisy audio of a batch, or audio and noisy audio alike, through a drawn channel.
     truncate_duration: seconds, of which each utterance keeps as many, from truncate_offset_type: "start",
         "end" or "random".
     zeros_without_noise: zeros where 20 noise recordings in a row cannot be read (as NeMo does), not an error.
@@ -79,6 +81,7 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
         name: str = "train_ds",
         corpus: Corpus | JoinedCorpus | None = None,
         augmentor: WaveformAugmentor | None = None,
+        telephone: TelephoneChannel | None = None,
         truncate_duration: float | None = None,
         truncate_offset_type: str = "random",
         zeros_without_noise: bool = False,
@@ -99,6 +102,7 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
         self.trim_silence = trim_silence
         self.channel_selector = channel_selector
         self.augmentor = augmentor
+        self.telephone = telephone
         self.truncate_duration = truncate_duration
         self.truncate_offset_type = truncate_offset_type
         self.max_corrupt = max_corrupt
@@ -124,6 +128,8 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
         }
         if self.augmentor is not None:
             facts["augmentor"] = self.augmentor.facts
+        if self.telephone is not None:
+            facts["telephone"] = self.telephone.facts
         if self.truncate_duration is not None:
             facts["truncate"] = [self.truncate_duration, self.truncate_offset_type]
         return facts
@@ -160,10 +166,11 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
 
     def batch(self, key: BatchKey, batch_augmentor: BatchAugmentor | None = None) -> AudioNoiseBatch:
         """Read, collate and augment one batch; the augmentor's stream is (seed, epoch, batch, rank)."""
-        items, skipped = [], []
+        items, numbers, skipped = [], [], []
         for i in key.items.tolist():
             try:
                 items.append(self.item(i, key.epoch))
+                numbers.append(i)
             except (ValueError, OSError) as error:
                 if self.max_corrupt == 0:
                     raise ValueError(f"{error}\n{self._way_out()}") from error
@@ -173,7 +180,26 @@ class AudioNoiseDataset(torch.utils.data.Dataset):
         rng = batch_random(self.seed, key.epoch, key.batch, key.rank)
         batch = audio_noise_collate(items, batch_augmentor, rng, self.sample_rate)
         batch.skipped = skipped
+        if self.telephone is not None:
+            self._send(batch, numbers, key.epoch)
         return batch
+
+    def _send(self, batch: AudioNoiseBatch, items: Sequence[int], epoch: int) -> None:
+        """Send the signals of a batch through the telephone; what lies behind an utterance stays as it is."""
+        assert self.telephone is not None and batch.noisy_audio is not None
+        signals = {
+            "audio": (batch.audio, batch.audio_len),
+            "noisy": (batch.noisy_audio, batch.noisy_audio_len),
+        }
+        for row, i in enumerate(items):
+            utterance = self.corpus[i]
+            drawn = self.telephone.draw(utterance.utterance_id, utterance.key, epoch)
+            if drawn is None:
+                continue
+            for signal in self.telephone.apply_to:
+                audio, lengths = signals[signal]
+                sent = audio[row, : int(lengths[row])]
+                sent.copy_(torch.from_numpy(self.telephone.apply(sent.numpy(), drawn)))
 
     def _read(self, utterance: Utterance, rng: np.random.RandomState | None = None) -> np.ndarray:
         rng = rng or utterance_random(self.seed, 0, utterance.utterance_id)
