@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Time the telephone channel: ours beside sox, ffmpeg, lhotse, phonesim and the FLAC floor, on the same files.
+"""Time the telephone channel beside sox, ffmpeg, lhotse, phonesim and the FLAC floor, on the same files.
 
   python benchmarks/telephone.py --manifest egs/asterisk/data/prompts.jsonl [--files 200] [--rounds 3]
       [--peer-python PEERS/bin/python] [--noise-manifest egs/asterisk/data/noise.jsonl] [--json OUT.json]
 
-Every contender reads the same FLAC files and writes files; they take turns, round by round, each in a process of
-its own.  What is printed is seconds of audio per second of CPU time, children included (so that other work on the
-machine counts little), as median and range over the rounds, and the ratios that matter, each taken within a round.
+Every contender reads the same FLAC files and writes files; they take turns, round by round, each in a process
+of its own.  What is printed is seconds of audio per second of CPU time, children included (so that other work
+on the machine counts little), as median and range over the rounds, and the ratios that matter, each taken
+within a round.
 --peer-python: an environment with lhotse and phonesim; a peer that is not installed is left out by name.
 --presets adds a line for every preset.  --workers 2 adds the parallel efficiency: CPU-bound wall time of one
 worker over that of two, halved; it needs an idle machine.
@@ -34,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 WARM_UP = 4  # files before the clock starts: libraries loaded, filters designed, codecs set up
 
-# Demands on the medians: contender, how many times faster than the other (None: than real time), least factor.
+# Demands on the medians: contender, how many times faster than the other (None: real time), least factor.
 DEMANDS = (
     ("ours default mix", None, 300.0),
     ("ours pstn_g711a", None, 650.0),
@@ -45,7 +46,9 @@ DEMANDS = (
     ("ours GSM alone to 16k", "sox GSM pair", 2.2),
     ("ours pstn_g711u", "phonesim pstn_narrowband", 12.0),
 )
-PLAIN = ["channel.room.probability=0", "channel.noise.probability=0"]
+# GSM and nothing else: what the pairs of sox and ffmpeg processes do.
+PLAIN = [f"channel.{stage}=null" for stage in ("noise", "weighting", "high_pass", "receive", "level_dbov")]
+PLAIN += ["presets.mobile_gsm_fr.legs=[{codec: gsm_fr}]"]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -149,7 +152,9 @@ def run_contender(arguments: argparse.Namespace) -> dict[str, float]:
         return _result(rows, before, started)
 
 
-def _ours(what: str, arguments: argparse.Namespace, rows: list[dict[str, Any]], folder: Path) -> dict[str, float]:
+def _ours(
+    what: str, arguments: argparse.Namespace, rows: list[dict[str, Any]], folder: Path
+) -> dict[str, float]:
     """Our corpus driver from manifest to manifest, records and all, in one process."""
     from nest_ssl.files.manifest import write_rows
     from nest_ssl.telephone import Mix, run
@@ -159,7 +164,7 @@ def _ours(what: str, arguments: argparse.Namespace, rows: list[dict[str, Any]], 
     if what == "default mix":
         mix = Mix.load("default")
     elif what == "GSM alone":
-        mix = Mix.load("default", [*PLAIN, "presets.mobile_gsm_fr.legs=[{codec: gsm_fr}]"]).only("mobile_gsm_fr")
+        mix = Mix.load("default", overrides=PLAIN).only("mobile_gsm_fr")
     else:
         mix = Mix.load("default").only(what)
     noise = {"music": arguments.noise_manifest} if arguments.noise_manifest else None
@@ -199,7 +204,9 @@ PROGRAMS: dict[str, Callable[[str, Path], None]] = {
     "floor decode": lambda path, out: _floor(path, out, encode=False),
     "floor decode+encode": lambda path, out: _floor(path, out, encode=True),
     "sox mu-law": _sox_mu_law,
-    "sox GSM pair": _pair(["sox", "IN", "-r", "8000", "MIDDLE"], ["sox", "MIDDLE", "-r", "16000", "OUT"], "gsm"),
+    "sox GSM pair": _pair(
+        ["sox", "IN", "-r", "8000", "MIDDLE"], ["sox", "MIDDLE", "-r", "16000", "OUT"], "gsm"
+    ),
     "ffmpeg GSM pair": _pair(
         [*_FFMPEG, "IN", "-ar", "8000", "-c:a", "libgsm", "MIDDLE"],
         [*_FFMPEG, "MIDDLE", "-ar", "16000", "OUT"],
@@ -231,7 +238,7 @@ def summary(
     """Print the table and the demands; gives them as one dictionary."""
     speeds = {name: [run["audio_s"] / run["cpu_s"] for run in runs] for name, runs in results.items()}
     any_run = next(iter(results.values()))[0]
-    print(f"{any_run['files']:.0f} files, {any_run['audio_s']:.0f} s of audio, {arguments.rounds} rounds,", end=" ")
+    print(f"{any_run['files']:.0f} files, {any_run['audio_s']:.0f} s of audio, {arguments.rounds} rounds")
     print(f"{platform.machine()} {_processor()}, Python {platform.python_version()}")
     print(f"{'':34s} {'x real time':>12s} {'range':>15s} {'files/s':>8s}")
     for name, values in speeds.items():
@@ -261,7 +268,9 @@ def _processor() -> str:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--manifest", type=Path, required=True, help="rows of whole FLAC files")
     parser.add_argument("--noise-manifest", type=Path, help="recordings for the noise kind music")
     parser.add_argument("--files", type=int, default=200)
