@@ -1,9 +1,10 @@
 """The channel itself: draw its parameters for an utterance, then apply them to the samples.
 
 Order, at the sample rate of the first codec: noise where the speaker is - gain control - send weighting,
-high-pass, G.712 - active level - line - int16 - codec legs with their losses - noise where the listener is - receive weighting -
-recorder - output rate.  What was drawn and what was measured is one JSON-able dictionary; `apply_channel`
-depends on nothing else, so that a manifest row replays to the same bytes.
+high-pass, G.712 - active level - what the line adds - int16 - codec legs with their losses - noise where the
+listener is - receive weighting - recorder - output rate.  What was drawn and what was measured is one
+JSON-able dictionary; `apply_channel` depends on nothing else, so that a manifest row replays to the same
+bytes.
 """
 
 from __future__ import annotations
@@ -139,22 +140,23 @@ def _near_end(
     Speech and noise keep apart up to the line, so that neither the ratio between them nor the level of the
     speech is measured with the other in it.
     """
-    noise = noise_at_mouth = None
     filtered = _filtered(speech, rate, channel)
     speech_dbov = active_level(filtered, rate).level_dbov
     heard = bool(np.isfinite(speech_dbov))
+    noise = None
+    heard_at_mouth = speech
     if channel["noise"]:
-        measured["noise"] = None
+        measured["noise"] = None  # without speech there is no speech-to-noise ratio
         if heard:
-            noise_at_mouth, measured["noise"] = _render(bank, channel["noise"], len(speech), rate)
-            noise = _filtered(noise_at_mouth, rate, channel)
-            noise, gain_db = _at_snr(noise, speech_dbov, measured["noise"])
+            recorded, measured["noise"] = _render(bank, channel["noise"], len(speech), rate)
+            noise, gain_db = _at_snr(_filtered(recorded, rate, channel), speech_dbov, measured["noise"])
+            if channel["agc"]:
+                heard_at_mouth = speech + recorded * np.float32(gain_from_db(gain_db))
     if channel["agc"] and heard:
-        mixed = speech if noise is None else speech + noise_at_mouth * np.float32(gain_from_db(gain_db))
-        gains = agc_gain(mixed, rate, channel["agc"])
+        gains = agc_gain(heard_at_mouth, rate, channel["agc"])
         filtered = filtered * gains  # slow beside the filters, so that it may come after them
+        noise = None if noise is None else noise * gains
         speech_dbov = active_level(filtered, rate).level_dbov
-        noise = noise if noise is None else noise * gains
     measured["speech_dbov"] = round(speech_dbov, 4) if heard else None
     gain_db = 0.0
     if heard and channel["level_dbov"] is not None:
@@ -178,7 +180,7 @@ def _render(
     bank: NoiseBank, drawn: Mapping[str, Any], num_samples: int, rate: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Give the noise as it was recorded, float32 (T,), and what is known of it."""
-    noise, left_out = bank.render(drawn, num_samples)
+    noise, left_out = bank.render(drawn, num_samples, rate)
     return noise, dict(drawn) | ({"left_out": left_out} if left_out else {})
 
 

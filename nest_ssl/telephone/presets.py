@@ -1,7 +1,8 @@
 """The channels to draw from: presets and their mixes, read from conf/telephone.yaml.
 
 The settings of a preset are those of `channel`, changed by the preset's own, changed by the mix's (`channel`
-within a mix, which turns on no stage that the preset has turned off).  Everything is checked once, when it is read.
+within a mix, which turns on no stage that the preset has turned off).  Everything is checked once, when it
+is read.
 """
 
 from __future__ import annotations
@@ -123,6 +124,16 @@ class Mix:
             for settings in preset.noises.values()
             for kind, weight in settings["kinds"].items()
             if settings["probability"] > 0 and weight > 0
+        }
+
+    def codecs(self) -> set[str]:
+        """Give the codecs that the mix may draw."""
+        return {
+            name
+            for preset in self.presets
+            for leg in (*preset.legs, *([preset.recorder] if preset.recorder else []))
+            for alternative in leg.alternatives
+            for name in alternative.codecs()
         }
 
     def settings(self) -> dict[str, Any]:
