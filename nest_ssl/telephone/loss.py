@@ -177,9 +177,10 @@ def bad_state(rng: np.random.Generator, enter: float, leave: float, count: int) 
         pair = np.stack([rng.geometric(enter, pairs), rng.geometric(leave, pairs)], axis=1)
         if bad_first:
             pair = pair[:, ::-1]
+        pair = np.minimum(pair, count)  # a stay far beyond the end costs no memory
         stays.append(pair.ravel())
         steps += int(pair.sum())
-    lengths = np.minimum(np.concatenate(stays), count)  # a stay far beyond the end costs no memory
+    lengths = np.concatenate(stays)
     is_bad = np.arange(len(lengths)) % 2 == (0 if bad_first else 1)
     kept = int(np.searchsorted(np.cumsum(lengths), count)) + 1
     return np.repeat(is_bad[:kept], lengths[:kept])[:count]
