@@ -50,13 +50,18 @@ class _Stored:
         refuse_loss(self.name, lost)
         if len(samples) == 0:
             return np.zeros(0, np.int16)
+        return self.read(self.store(samples))[: len(samples)]
+
+    def store(self, samples: np.ndarray) -> io.BytesIO:
+        """Give a file, open at its beginning, of int16 (T,), T > 0."""
         stored = io.BytesIO()
         whole = whole_frames(samples, 2)  # libsndfile writes VOX in pairs, and fails for half a byte
         soundfile.write(stored, whole, RATE, format=self.file_format, subtype=self.subtype)
         stored.seek(0)
-        return self.read(stored)[: len(samples)]
+        return stored
 
     def read(self, stored: io.BytesIO) -> np.ndarray:
+        """Give int16 (at least T,): the last block is filled up."""
         return soundfile.read(stored, dtype="int16")[0]
 
 

@@ -38,6 +38,7 @@ LIBRARIES = {
     "vo-amrwbenc": Origin(0, "apt-get install libvo-amrwbenc0"),
     "bcg729": Origin(0, "apt-get install libbcg729-0"),
     "speex": Origin(1, "apt-get install libspeex1"),
+    "spandsp": Origin(2, "apt-get install libspandsp2"),
 }
 
 

@@ -48,7 +48,13 @@ class Mp3(libav.LibavCodec):
 
 def round_trip(samples: np.ndarray, rate: int, kbps: int) -> np.ndarray:
     """Give float32 (T,), full scale 32768, of int16 (T,) at `rate` Hz, both delays taken out; T > 0."""
-    coded = libav.encode(
+    decoded = libav.decode("mp3float", encode(samples, rate, kbps), rate)
+    return decoded[DELAY : DELAY + len(samples)] * np.float32(32768)
+
+
+def encode(samples: np.ndarray, rate: int, kbps: int) -> bytes:
+    """Give the frames of int16 (T,) at `rate` Hz, without tags, DELAY samples longer than T at least."""
+    return libav.encode(
         "libmp3lame",
         samples,
         rate,
@@ -56,8 +62,6 @@ def round_trip(samples: np.ndarray, rate: int, kbps: int) -> np.ndarray:
         sample_format="s16p",
         options={"compression_level": LAME_QUALITY},
     )
-    decoded = libav.decode("mp3float", coded, rate)
-    return decoded[DELAY : DELAY + len(samples)] * np.float32(32768)
 
 
 def _int16(values: np.ndarray) -> np.ndarray:
