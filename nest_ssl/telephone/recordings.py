@@ -143,7 +143,7 @@ def list_recordings(folder: Path, listing: Path) -> list[str]:
     count.
     """
     rows, left_out = [], []
-    for path in _files(folder):
+    for path in files_below(folder):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() not in SUFFIXES:
             left_out.append(f"{name}: no audio by its suffix")
@@ -166,7 +166,7 @@ def list_recordings(folder: Path, listing: Path) -> list[str]:
     return left_out
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Give the files under a folder that are not hidden, in the order of their paths.
 
     Links to folders are followed, each folder once.
