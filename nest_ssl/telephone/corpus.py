@@ -21,8 +21,8 @@ from nest_ssl.telephone.chain import apply_channel, draw_channel
 from nest_ssl.telephone.codecs import CODECS
 from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key
 from nest_ssl.telephone.presets import Mix
-from nest_ssl.telephone.records import OutOfSpace, encode
 from nest_ssl.telephone.recordings import open_recordings
+from nest_ssl.telephone.records import OutOfSpace, encode
 from nest_ssl.telephone.row_table import RowsByName, RowTable, scan_rows
 from nest_ssl.telephone.seed import SCHEMA, key_bucket
 from nest_ssl.telephone.settings import file_digest, library_versions, plain
@@ -74,8 +74,7 @@ class TelephoneCorpus:
         return self._settings
 
     def _all_settings(self) -> dict[str, Any]:
-        presets = self.mix.presets
-        legs = [leg for preset in presets for leg in (*preset.legs, *([preset.recorder] if preset.recorder else []))]
+        legs = [leg for preset in self.mix.presets for leg in (*preset.legs, preset.recorder) if leg]
         coders = {name for leg in legs for choice in leg.alternatives for name in choice.codecs()}
         return plain(
             {
@@ -86,7 +85,7 @@ class TelephoneCorpus:
                 "split_seed": self.split_seed,
                 **self.mix.settings(),
                 "manifest": file_digest(self.manifest),
-                "recordings": {kind: _rows_digest(index) for kind, index in sorted(self._noises.items())},
+                "recordings": {kind: index.fingerprint() for kind, index in sorted(self._noises.items())},
                 "versions": library_versions()
                 | {"codecs": {name: CODECS[name].version() for name in sorted(coders)}},
             }
@@ -164,7 +163,7 @@ class Simulation:
     def _make(
         self, source: Source, drawn: dict[str, Any], writer: AudioWriter, path: Path
     ) -> tuple[int, int, dict[str, Any]]:
-        """Send a recording through the drawn channel and write it; gives its length, bytes, and the record."""
+        """Send a recording through the drawn channel, write it; gives its length, its bytes, the record."""
         rate, out_rate = source.sample_rate, self.corpus.out_rate
         if not source.is_long:
             signal, channel = apply_channel(source.read_all(), rate, drawn, self.bank, out_rate)
@@ -184,9 +183,6 @@ class Simulation:
 
 def _measurements(channel: Mapping[str, Any]) -> dict[str, Any]:
     names = ("speech_dbov", "level_dbov", "gain_db", "limited_db")
-    lost = [{name: leg[name] for name in ("frames", "lost_frames") if name in leg} for leg in channel["legs"]]
-    return {name: channel[name] for name in names if name in channel} | {"legs": lost}
-
-
-def _rows_digest(index: ManifestIndex) -> str:
-    return index.fingerprint()
+    counts = ("frames", "lost_frames")
+    legs = [{name: leg[name] for name in counts if name in leg} for leg in channel["legs"]]
+    return {name: channel[name] for name in names if name in channel} | {"legs": legs}

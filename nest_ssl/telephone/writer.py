@@ -1,0 +1,118 @@
+"""Audio files of a corpus, each complete or absent: made under a temporary name, then renamed.
+
+Temporary files of a process lie in one folder, so that what a kill leaves behind is found at once.  The disk
+is not waited for, since files are many: who promises them to others syncs once, and who comes back after a
+power cut compares their sizes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from nest_ssl.telephone.records import out_of_space
+
+FORMATS = {"flac": "FLAC", "wav": "WAV"}
+
+
+class AudioWriter:
+    """Writes int16 files of one format below a folder; for one process.
+
+    temporary: folder of unfinished files, on the same file system.
+    """
+
+    def __init__(self, temporary: Path, format: str) -> None:
+        self._temporary = temporary
+        self._format = FORMATS[format]
+        self._folders: set[Path] = set()
+
+    def write(self, path: Path, samples: np.ndarray, sample_rate: int) -> int:
+        """Write int16 (T,); gives the size in bytes. Raises OutOfSpace."""
+        content = audio_bytes(samples, sample_rate, self._format)
+        with self._renamed(path) as temporary:
+            write_bytes(temporary, content)
+        return len(content)
+
+    @contextlib.contextmanager
+    def stream(self, path: Path, sample_rate: int) -> Iterator[Any]:
+        """Give an open file whose `write` takes int16 (T,) pieces. Raises OutOfSpace."""
+        options: dict[str, Any] = {"format": self._format, "subtype": "PCM_16"}
+        with self._renamed(path) as temporary, _Stream(temporary) as file:
+            with soundfile.SoundFile(file, "w", sample_rate, 1, **options) as audio:
+                yield audio
+            file.check()
+
+    @contextlib.contextmanager
+    def _renamed(self, path: Path) -> Iterator[Path]:
+        temporary = self._temporary / f"{os.getpid()}.tmp"
+        try:
+            self._make_folder(temporary.parent)
+            self._make_folder(path.parent)
+            yield temporary
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise out_of_space(error, path) from error
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
+
+
+class _Stream(io.FileIO):
+    """A file that keeps the error of a refused write, which libsndfile would report without its reason."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content)
+        try:
+            while len(view):
+                view = view[super().write(view) or 0 :]
+        except OSError as error:
+            self._error = error
+            return 0
+        return len(content)
+
+    def check(self) -> None:
+        """Raise the OSError of an earlier write."""
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        self.check()
+
+
+def audio_bytes(samples: np.ndarray, sample_rate: int, format: str) -> bytes:
+    """Give the file (FLAC or WAV) of int16 (T,)."""
+    content = io.BytesIO()
+    soundfile.write(content, samples, sample_rate, format=format, subtype="PCM_16")
+    return content.getvalue()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file; OSError if the disk refuses."""
+    with open(path, "wb", buffering=0) as file:
+        view = memoryview(content)
+        while len(view):
+            view = view[file.write(view) or 0 :]
+
+
+def remove_leftovers(temporary: Path) -> None:
+    """Remove the folder of unfinished files that a killed run left."""
+    shutil.rmtree(temporary, ignore_errors=True)
