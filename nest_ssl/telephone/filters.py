@@ -47,6 +47,7 @@ HALF_LENGTH_S = 0.005  # of a filter: the shortest that keeps all tables within 
 FLAT_BELOW_HZ, FLAT_ABOVE_HZ = 100.0, 8000.0  # a tilt ends there
 HIGH_PASS_ORDER = 4  # 24 dB per octave, the response of a Butterworth filter
 STEP_TILT_DB, STEP_EDGE_HZ = 0.25, 5.0  # draws are rounded to these, so that few filters are designed
+DECIMALS = 9  # of the taps
 ONE_BLOCK = 1024  # samples per transform while filters are short
 
 
@@ -181,6 +182,7 @@ def fir(name: str, rate: int, value: float = 0.0) -> np.ndarray:
     taps = np.concatenate([right[:0:-1], right])
     if name != "high_pass":
         taps = taps / _response(taps, rate, np.array([1000.0]))
+    taps = np.round(taps, DECIMALS)  # or the number of BLAS threads would show in the last bits
     taps.setflags(write=False)
     return taps
 

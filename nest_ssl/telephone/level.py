@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
 from scipy.signal import lfilter
 
 TIME_CONSTANT_S = 0.03  # of both averages of the envelope
@@ -30,23 +29,15 @@ def active_level(samples: np.ndarray, sample_rate: int) -> ActiveLevel:
 
     Source: ITU-T P.56 (12/2011), method B.  The envelope is the magnitude averaged twice with 30 ms; for
     each threshold c the active time a(c) is what lies within 200 ms after the envelope was above it.  The
-    result is the power over a(c) where it is 15.9 dB above c, interpolated in dB.  The hangover is a
-    running maximum over the threshold number, which gives every a(c) in one pass.
+    result is the power over a(c) where it is 15.9 dB above c, interpolated in dB.
     """
-    power = float(np.sum(np.square(samples, dtype=np.float64)))
+    samples = np.asarray(samples)
+    power = _sum_of_squares(samples)
     if len(samples) == 0 or power == 0.0:
         return ActiveLevel(-np.inf, 0.0)
     smooth = np.exp(-1.0 / (TIME_CONSTANT_S * sample_rate))
-    envelope = lfilter([(1 - smooth) ** 2], [1.0, -2 * smooth, smooth**2], np.abs(samples, dtype=np.float64))
-    # frexp: 2**(exponent - 1) <= envelope < 2**exponent, so threshold 2**-k is reached if exponent > -k
-    mantissa, exponent = np.frexp(envelope)
-    exponent[mantissa == 0] = -NUM_THRESHOLDS
-    reached = np.clip(exponent + NUM_THRESHOLDS, 0, NUM_THRESHOLDS).astype(np.uint8)
-    hangover = round(HANGOVER_S * sample_rate)
-    size = min(hangover, len(samples) - 1) + 1
-    held = maximum_filter1d(reached, size, mode="constant", cval=0, origin=(size - 1) // 2)
-    counts = np.bincount(held, minlength=NUM_THRESHOLDS + 1)
-    active = np.cumsum(counts[::-1])[::-1][1:]  # active[i]: samples active at the threshold 2**(i - 15)
+    envelope = lfilter([(1 - smooth) ** 2], [1.0, -2 * smooth, smooth**2], np.abs(samples).astype(np.float64))
+    active = _active_samples(envelope, round(HANGOVER_S * sample_rate))
     overall = ActiveLevel(float(_db(power / len(samples))), 1.0)
 
     thresholds_db = 20 * np.log10(2.0) * np.arange(-NUM_THRESHOLDS, 0)
@@ -60,15 +51,41 @@ def active_level(samples: np.ndarray, sample_rate: int) -> ActiveLevel:
     return ActiveLevel(float(level), float(min(1.0, power / len(samples) / 10 ** (level / 10))))
 
 
+def _active_samples(envelope: np.ndarray, hangover: int) -> np.ndarray:
+    """Give how many samples are active at each threshold 2**-15 ... 2**-1, (15,) int64.
+
+    The exponent of a float says between which thresholds it lies.  It changes seldom, so runs of one
+    exponent are counted, each with the time that it stays active after its end, or until the next run.
+    """
+    # 1 from 2**-15 on, 15 from 2**-1 on
+    exponent = (envelope.view(np.int64) >> 52) - (1023 - NUM_THRESHOLDS - 1)
+    reached = np.clip(exponent, 0, NUM_THRESHOLDS).astype(np.int8)
+    starts = np.concatenate([[0], np.flatnonzero(reached[1:] != reached[:-1]) + 1])
+    above = reached[starts] > np.arange(NUM_THRESHOLDS)[:, None]  # (15, runs)
+    ends = np.append(starts[1:], len(envelope))
+    held = np.minimum(ends + hangover, len(envelope))
+    # where the next run above the threshold starts, seen from each run
+    following = np.full((NUM_THRESHOLDS, len(starts) + 1), len(envelope))
+    following[:, :-1] = np.where(above, starts, len(envelope))
+    following = np.minimum.accumulate(following[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    return np.sum(np.where(above, np.minimum(held, following) - starts, 0), axis=1)
+
+
 def rms_dbov(samples: np.ndarray) -> float:
     """Give the level of all of (T,) float samples in dBov; -inf for none or for silence."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    power = _sum_of_squares(np.asarray(samples)) / max(len(samples), 1)
     return float(_db(power)) if power > 0 else -np.inf
 
 
 def gain_from_db(gain_db: float) -> float:
     """Give the amplitude factor of a gain in dB."""
     return float(10.0 ** (gain_db / 20.0))
+
+
+def _sum_of_squares(samples: np.ndarray) -> float:
+    """Give the energy of (T,).  Not by BLAS, whose sums depend on the number of threads."""
+    samples = samples.astype(np.float64)
+    return float(np.einsum("i,i->", samples, samples))
 
 
 def _db(power: np.ndarray | float) -> np.ndarray:
