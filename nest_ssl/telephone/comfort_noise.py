@@ -109,9 +109,10 @@ def synthesise(
     reflection = (coefficients.astype(np.float64) - 127) * 258 / 32768
     rms = 32768.0 * 10 ** (-float(level) / 20)
     gain = rms * np.sqrt(np.prod(1 - reflection**2))
-    predictor = np.ones(1)
-    for value in reflection:
-        predictor = np.append(predictor, 0.0) + value * np.append(predictor, 0.0)[::-1]
+    predictor = np.zeros(ORDER + 1)
+    predictor[0] = 1.0
+    for p, value in enumerate(reflection.tolist(), 1):
+        predictor[1 : p + 1] += value * predictor[p - 1 :: -1]
     noise, state = lfilter([1.0], predictor, gain * rng.standard_normal(length), zi=state)
     return np.clip(np.rint(noise), -32768, 32767).astype(np.int16), state
 
@@ -128,7 +129,7 @@ def reflection_coefficients(correlation: np.ndarray) -> np.ndarray:
     reflection = np.zeros((count, order))
     for p in range(1, order + 1):
         reflection[:, p - 1] = -np.einsum("ij,ij->i", predictor[:, :p], correlation[:, p:0:-1]) / error
-        predictor[:, 1 : p + 1] += reflection[:, p - 1 : p] * predictor[:, p - 1 :: -1][:, :p]
+        predictor[:, 1 : p + 1] += reflection[:, p - 1 : p] * predictor[:, p - 1 :: -1]
         error *= 1 - reflection[:, p - 1] ** 2
     return reflection
 

@@ -9,6 +9,8 @@ belongs and nothing is delayed.  The pitch is sought at every lag, not first at 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 VERSION = 1  # raise it when other samples come out
@@ -53,7 +55,9 @@ def lost_runs(lost: np.ndarray, frame_samples: int, num_samples: int) -> list[tu
         raise ValueError(
             f"{num_samples} samples are {expected} frames of {frame_samples}; `lost` has shape {lost.shape}"
         )
-    edges = np.flatnonzero(np.diff(lost, prepend=False, append=False)) * frame_samples
+    framed = np.zeros(expected + 2, bool)
+    framed[1:-1] = lost
+    edges = np.flatnonzero(framed[1:] != framed[:-1]) * frame_samples
     ends = np.minimum(edges[1::2], num_samples)
     return list(zip(edges[::2].tolist(), ends.tolist(), strict=True))
 
@@ -90,7 +94,8 @@ def pitch_period(history: np.ndarray, rate: int) -> int:
     recent = history[-(compared + longest) :].astype(np.float64)
     count = longest - shortest + 1  # entry i belongs to the lag longest - i
     products = np.correlate(recent[: compared + count - 1], recent[-compared:], mode="valid")
-    energy_before = np.insert(np.cumsum(np.square(recent)), 0, 0.0)
+    energy_before = np.zeros(len(recent) + 1)
+    np.cumsum(np.square(recent), out=energy_before[1:])
     energies = energy_before[compared : compared + count] - energy_before[:count]
     likeness = products / np.sqrt(np.maximum(energies, MIN_ENERGY))
     return shortest + int(np.argmax(likeness[::-1]))
@@ -137,9 +142,12 @@ def _cycle(history: np.ndarray, pitch: int, periods: int) -> np.ndarray:
     return cycle
 
 
+@lru_cache
 def _ramp(length: int) -> np.ndarray:
     """Give a rise (length,) from above 0 to below 1."""
-    return (np.arange(length, dtype=np.float32) + 1) / np.float32(length + 1)
+    ramp = (np.arange(length, dtype=np.float32) + 1) / np.float32(length + 1)
+    ramp.setflags(write=False)
+    return ramp
 
 
 def _int16(values: np.ndarray) -> np.ndarray:
