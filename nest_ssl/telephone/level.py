@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, log10
 
 import numpy as np
 from scipy.signal import lfilter
@@ -34,21 +35,22 @@ def active_level(samples: np.ndarray, sample_rate: int) -> ActiveLevel:
     samples = np.asarray(samples)
     power = _sum_of_squares(samples)
     if len(samples) == 0 or power == 0.0:
-        return ActiveLevel(-np.inf, 0.0)
+        return ActiveLevel(-inf, 0.0)
     smooth = np.exp(-1.0 / (TIME_CONSTANT_S * sample_rate))
     envelope = lfilter([(1 - smooth) ** 2], [1.0, -2 * smooth, smooth**2], np.abs(samples).astype(np.float64))
-    active = _active_samples(envelope, round(HANGOVER_S * sample_rate))
-    overall = ActiveLevel(float(_db(power / len(samples))), 1.0)
-
-    thresholds_db = 20 * np.log10(2.0) * np.arange(-NUM_THRESHOLDS, 0)
-    levels_db = np.where(active > 0, _db(power / np.maximum(active, 1)), np.inf)
-    above = levels_db - thresholds_db - MARGIN_DB  # falls from threshold to threshold; sought is its zero
-    last = int(np.argmax(above <= 0)) if np.any(above <= 0) else 0
-    if last == 0 or active[last] == 0:
-        return overall
-    share = above[last - 1] / (above[last - 1] - above[last])
-    level = levels_db[last - 1] + share * (levels_db[last] - levels_db[last - 1])
-    return ActiveLevel(float(level), float(min(1.0, power / len(samples) / 10 ** (level / 10))))
+    before = None
+    for k, count in enumerate(_active_samples(envelope, round(HANGOVER_S * sample_rate)).tolist()):
+        if count == 0:
+            break
+        level = _db(power / count)
+        margin = level - _db(4.0 ** (k - NUM_THRESHOLDS)) - MARGIN_DB  # falls from threshold to threshold
+        if margin <= 0 and before is not None:
+            level = before[0] + before[1] / (before[1] - margin) * (level - before[0])
+            return ActiveLevel(level, min(1.0, power / len(samples) / 10 ** (level / 10)))
+        if margin <= 0:
+            break
+        before = (level, margin)
+    return ActiveLevel(_db(power / len(samples)), 1.0)
 
 
 def _active_samples(envelope: np.ndarray, hangover: int) -> np.ndarray:
@@ -74,7 +76,7 @@ def _active_samples(envelope: np.ndarray, hangover: int) -> np.ndarray:
 def rms_dbov(samples: np.ndarray) -> float:
     """Give the level of all of (T,) float samples in dBov; -inf for none or for silence."""
     power = _sum_of_squares(np.asarray(samples)) / max(len(samples), 1)
-    return float(_db(power)) if power > 0 else -np.inf
+    return _db(power) if power > 0 else -inf
 
 
 def gain_from_db(gain_db: float) -> float:
@@ -88,5 +90,5 @@ def _sum_of_squares(samples: np.ndarray) -> float:
     return float(np.einsum("i,i->", samples, samples))
 
 
-def _db(power: np.ndarray | float) -> np.ndarray:
-    return 10.0 * np.log10(power)
+def _db(power: float) -> float:
+    return 10.0 * log10(power)
