@@ -28,7 +28,7 @@ FUNASR_UNITS = {
     "max_source_length": "10-ms frames in the index; in the dataset 60-ms frames, so six times as wide",
     "min_source_length": "10-ms frames (index)",
     "max_target_length": "LLM tokens: of the text in the index, of text and <|im_end|> in the dataset",
-    "max_token_length": "10-ms frames + LLM tokens of the text in the sampler, all LLM tokens in the dataset",
+    "max_token_length": "10-ms frames + text_length in the sampler, LLM tokens of all in the dataset",
     "batch_size": "(10-ms frames + LLM tokens of the text) x samples; no row may be longer (sampler)",
     "batch_size_sample_max": "samples (sampler)",
     "batch_size_token_max": "padded LLM tokens x samples; above it the collator drops the longest samples",
@@ -162,7 +162,8 @@ class LengthLimits:
         """Give {"dataset_conf": {FunASR's keys}, "units": {key: what it counts and where}}.
 
         With them FunASR drops no row that these limits keep.  What has no limit is taken from `lengths`,
-        those of the kept rows of all sets.  Raises ValueError naming what is in neither.  Limits must be resolved.
+        those of the kept rows of all sets.  Raises ValueError naming what is in neither.  Resolve the limits
+        first.
         """
         lengths = lengths or {}
         most, least = self._speech_ends(lengths)
@@ -227,9 +228,10 @@ def preview_table(preview: Sequence[Mapping[str, Any]]) -> str:
     for row in preview:
         value = "" if row["value"] is None else f"{row['value']:g}"
         mark = "**" if row["chosen"] and row["setting"] else ""
+        share = f"{100 * row['share']:.2f} %"
         lines.append(
             f"| {row['limit']} | {mark}{row['setting']}{mark} | {value} | {row['rows']} | "
-            f"{100 * row['share']:.2f} % | {row['hours']:.2f} | {row['rows_kept']} | {row['hours_kept']:.2f} |"
+            f"{share} | {row['hours']:.2f} | {row['rows_kept']} | {row['hours_kept']:.2f} |"
         )
     return "\n".join(lines)
 

@@ -53,7 +53,7 @@ def lfr_frames(speech_frames: int) -> int:
 
 
 def audio_tokens(speech_frames: int) -> int:
-    """Give how many LLM tokens the audio takes: the adaptor's low frame rate keeps an eighth of its frames."""
+    """Give the LLM tokens that the audio takes: the low frame rate keeps an eighth of the 60-ms frames."""
     return -(-lfr_frames(speech_frames) // LOW_FRAME_RATE)
 
 
