@@ -1,8 +1,8 @@
 """The channel itself: draw its parameters for an utterance, then apply them to the samples.
 
-Order, at the sample rate of the first codec: noise where the speaker is - gain control - send weighting,
-high-pass, G.712 - active level - what the line adds - int16 - codec legs with their losses - noise where the
-listener is - receive weighting - recorder - output rate.  What was drawn and what was measured is one
+Order, at the sample rate of the first codec: room - noise where the speaker is - gain control - send
+weighting, high-pass, G.712 - active level - what the line adds - int16 - codec legs with their losses - noise
+where the listener is - receive weighting - recorder - output rate.  What was drawn and what was measured is one
 JSON-able dictionary; `apply_channel` depends on nothing else, so that a manifest row replays to the same
 bytes.
 """
@@ -23,6 +23,7 @@ from nest_ssl.telephone.loss import lost_frames
 from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.resample import converted_length, resample
+from nest_ssl.telephone.room import apply_room
 from nest_ssl.telephone.seed import SCHEMA, Streams
 from nest_ssl.telephone.stages import LINE, NOISE_STAGES, STAGES
 
@@ -140,6 +141,7 @@ def _near_end(
     Speech and noise keep apart up to the line, so that neither the ratio between them nor the level of the
     speech is measured with the other in it.
     """
+    speech = apply_room(speech, rate, channel["room"])
     filtered = _filtered(speech, rate, channel)
     speech_dbov = active_level(filtered, rate).level_dbov
     heard = bool(np.isfinite(speech_dbov))

@@ -21,6 +21,7 @@ from nest_ssl.telephone.filters import (
     draw_receive,
     draw_weighting,
 )
+from nest_ssl.telephone.room import check_room, draw_room
 
 
 class Stage(NamedTuple):
@@ -52,6 +53,7 @@ def check_law(settings: Any, where: str) -> None:
 
 
 STAGES: dict[str, Stage] = {
+    "room": Stage(check_room, draw_room),
     "law": Stage(check_law, draw),
     "agc": Stage(line.check_agc, line.draw_agc),
     "weighting": Stage(check_weighting, draw_weighting),
