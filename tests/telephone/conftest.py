@@ -11,6 +11,7 @@ from nest_ssl.config import load_config
 from nest_ssl.files.audio import write_audio
 from nest_ssl.files.manifest import write_rows
 from nest_ssl.telephone.presets import Mix, mix_from_config
+from nest_ssl.telephone.resample import resample
 
 PROMPTS = Path(__file__).resolve().parent.parent / "data" / "asterisk"
 KEYS = ("agent-loginok", "auth-thankyou", "digits/7", "hello-world", "letters/at", "vm-goodbye")
@@ -56,3 +57,9 @@ def prompts(tmp_path_factory) -> Path:
 def mix(checkout) -> Mix:
     """The default mix."""
     return mix_from_config(load_config(checkout / "conf" / "telephone.yaml"))
+
+
+@pytest.fixture(scope="session")
+def narrow_speech(speech) -> np.ndarray:
+    """The same at 8 kHz, int16 (T,)."""
+    return np.rint(np.clip(resample(speech, 16000, 8000) * 32768, -32768, 32767)).astype(np.int16)

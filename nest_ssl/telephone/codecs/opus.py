@@ -52,10 +52,10 @@ def _functions(library: Library) -> _Functions:
 class OpusNarrowband(NativeCodec):
     """Opus as Internet telephony uses it towards the telephone network: 8 kHz, 20 ms, application VOIP.
 
-    kbps: a number from 6 to 24.  fec: every packet carries the one before it once more, coarsely, when the
-    bit rate leaves room for it (about 12 kbit/s and more); a lost frame whose next packet arrived is decoded
-    from there, every other one is concealed by the decoder.  expected_loss_percent: what the encoder is told,
-    0 to 100; 10 if `fec` is on and nothing is said, else 0.
+    kbps: a number from 6 to 24.  fec: packets carry the frame before them once more, coarsely, if the bit
+    rate leaves room: from 19 kbit/s on, or 17 at 20 % of expected loss (measured with libopus 1.6.1).  A lost
+    frame whose next packet arrived is decoded from there, every other one concealed by the decoder.
+    expected_loss_percent: what the encoder is told, 0 to 100; if nothing is said, 10 with `fec`, 0 without.
     """
 
     name = "opus_nb"
