@@ -38,8 +38,9 @@ fetch_and_prepare() {
 simulate() {
   local what=(--manifest "$data/prompts.jsonl" --noise-manifest "$data/noise.jsonl" --out "$data/telephone")
   what+=(--seed "$seed" --split-seed "$seed") # babble comes from prompts of the same split
+  # --force: a changed setting of this recipe makes the speech anew; unchanged ones go on where they stopped
   on_cpu JOB=1:"$nj" "$data/log/simulate.JOB.log" \
-    python3 -m nest_ssl.bin.simulate "${what[@]}" --shard JOB/"$nj"
+    python3 -m nest_ssl.bin.simulate "${what[@]}" --force --shard JOB/"$nj"
   python3 -m nest_ssl.bin.simulate "${what[@]}" --merge
 }
 

@@ -75,8 +75,9 @@ make_manifests() {
 simulate() {
   local what=(--manifest "$data/manifests/train.jsonl" --out "$data/telephone" --seed "$seed")
   [ -z "$noise" ] || what+=(--noise-manifest "$data/manifests/noise.jsonl")
+  # --force: a changed setting of this recipe makes the speech anew; unchanged ones go on where they stopped
   on_cpu JOB=1:"$nj" "$data/log/simulate.JOB.log" \
-    python3 -m nest_ssl.bin.simulate "${what[@]}" --shard JOB/"$nj"
+    python3 -m nest_ssl.bin.simulate "${what[@]}" --force --shard JOB/"$nj"
   python3 -m nest_ssl.bin.simulate "${what[@]}" --merge
   cat "$data/manifests/train.jsonl" "$data/telephone.jsonl" >"$data/train_telephone.jsonl"
 }

@@ -18,6 +18,8 @@ import logging
 import re
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+
 from nest_ssl.bin.corpus_options import add_corpus_options, finish, run_corpus
 from nest_ssl.bin.terminal import run
 from nest_ssl.config import load_config
@@ -26,6 +28,7 @@ from nest_ssl.telephone.presets import CONFIG, Mix, mix_from_config
 
 log = logging.getLogger(__name__)
 
+ROOM_PROBABILITY = 0.25  # where the settings have no rooms
 DEFAULT_KIND = "music"  # of recordings given without one
 
 
@@ -48,10 +51,24 @@ def main(argv: list[str]) -> int:
 
 def chosen_mix(arguments: argparse.Namespace) -> Mix:
     """Read the mix, or the mix of the one preset, and drop what is missing where that was asked for."""
-    mix = mix_from_config(load_config(arguments.config, arguments.overrides), arguments.mix)
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.room_dir:
+        config = with_rooms(config, arguments.room_dir)
+    mix = mix_from_config(config, arguments.mix)
     if arguments.preset:
         mix = mix.only(arguments.preset)
     return mix.without_missing() if arguments.missing == "drop" else mix
+
+
+def with_rooms(config: DictConfig, folder: Path) -> DictConfig:
+    """Give the settings with the recorded room responses of a folder in place of the computed ones."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--room-dir {folder} is no folder")
+    before = config.channel.get("room") or {}
+    room = {"probability": before.get("probability", ROOM_PROBABILITY), "folder": str(folder)}
+    changed = OmegaConf.to_container(config)
+    changed["channel"]["room"] = room  # type: ignore[index,call-overload]
+    return OmegaConf.create(changed)  # type: ignore[return-value]
 
 
 def recordings(words: list[str]) -> dict[str, Path]:
@@ -87,6 +104,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="recordings of a kind of noise, as a manifest or a folder; repeat it for\n"
         f"more kinds. Without KIND: {DEFAULT_KIND}",
     )
+    parser.add_argument("--room-dir", type=Path, help="recorded room responses, in place of computed ones")
     parser.add_argument("--config", type=Path, default=CONFIG, help="presets and mixes [%(default)s]")
     parser.add_argument("--mix", default="default", help="name of a mix of --config [%(default)s]")
     parser.add_argument("--preset", help="use this preset only, not the mix")

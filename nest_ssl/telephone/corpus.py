@@ -5,6 +5,7 @@ Under the output folder lie copyC/ID.flac and the records of jobs.py.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from nest_ssl.telephone.chain import apply_channel, draw_channel
 from nest_ssl.telephone.codecs import CODECS
 from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key
 from nest_ssl.telephone.presets import Mix
-from nest_ssl.telephone.recordings import open_recordings
+from nest_ssl.telephone.recordings import files_below, open_recordings
 from nest_ssl.telephone.records import OutOfSpace, encode
 from nest_ssl.telephone.row_table import RowsByName, RowTable, scan_rows
 from nest_ssl.telephone.seed import SCHEMA, key_bucket
@@ -85,11 +86,17 @@ class TelephoneCorpus:
                 "split_seed": self.split_seed,
                 **self.mix.settings(),
                 "manifest": file_digest(self.manifest),
+                "rooms": {folder: _listing_digest(folder) for folder in sorted(self._room_folders())},
                 "recordings": {kind: index.fingerprint() for kind, index in sorted(self._noises.items())},
                 "versions": library_versions()
                 | {"codecs": {name: CODECS[name].version() for name in sorted(coders)}},
             }
         )
+
+    def _room_folders(self) -> set[str]:
+        """Folders of recorded room responses that the mix draws from."""
+        rooms = [preset.stages.get("room") for preset in self.mix.presets]
+        return {str(room["folder"]) for room in rooms if room and room.get("folder")}
 
     def work(self, temporary: Path) -> Simulation:
         """Read every row once and give what the workers do; ValueError for two rows of one utterance id."""
@@ -179,6 +186,13 @@ class Simulation:
                 measured.append({"start": start, **_measurements(channel)})
         size = path.stat().st_size
         return num_samples, size, dict(drawn) | {"pieces": measured}
+
+
+def _listing_digest(folder: str) -> str:
+    """Give what tells whether files of a folder came, went or changed their sizes."""
+    root = Path(folder)
+    names = [f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in files_below(root)]
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _measurements(channel: Mapping[str, Any]) -> dict[str, Any]:
