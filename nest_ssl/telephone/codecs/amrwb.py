@@ -52,7 +52,8 @@ def _decoder(library: Library) -> _Decoder:
 class AmrWideband(NativeCodec):
     """AMR-WB (G.722.2), nine modes, the speech of HD voice calls: 16 kHz, frames of 20 ms.
 
-    dtx and lost frames as with AMR narrowband.
+    dtx and lost frames as with AMR narrowband; but opencore's decoder mutes even a single lost frame of loud
+    speech by about 20 dB, more than TS 26.191 describes.
     """
 
     name = "amr_wb"
