@@ -20,7 +20,10 @@ from nest_ssl.telephone.resample import resample
 RATE = 8000
 FRAME = 80  # 10 ms at 8 kHz
 ACTIVE_DB = 20.0  # frames within so much of the active level count as speech
-EDGE_DB = 30.0  # a band ends where the spectrum stays so far below its median of 500-2500 Hz
+LOW_EDGE_DB, EDGE_DB = (
+    15.0,
+    30.0,
+)  # a band ends where the spectrum stays so far below its median of 500-2500 Hz
 EMPTY_DB = 50.0  # what lies so far below it in every recording of speech is an empty band
 PIECE_S = 20.0  # of active speech, that the tests for codecs look at
 REPEATED = 0.9998  # correlation with what was before; natural speech stays below, a copied period does not
@@ -30,7 +33,7 @@ TABLE_SHARE = 0.85  # of them that are values of a law's table; what is missing 
 LATTICE_STEP = 0.35  # mean distance to the nearest G.711 value, in half steps; 0.5 without quantisation
 # How far the frame start of a GSM coder stands out over all others and over the second, in deviations: among
 # 72 recordings without one the largest were 3.5 and 1.5, never both in the same.
-GSM_Z, GSM_GAP = 4.0, 1.5
+GSM_Z, GSM_GAP = 4.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def _band(samples: np.ndarray, sample_rate: int) -> tuple[float | None, float | 
     present = np.flatnonzero(level > reference - EDGE_DB)
     if not len(present):
         return None, None, "no signal"
-    low, high = float(frequencies[present[0]]), float(frequencies[present[-1]])
+    low = float(frequencies[np.flatnonzero(level > reference - LOW_EDGE_DB)[0]])
+    high = float(frequencies[present[-1]])
     above = level[frequencies > 4200]
     if len(above) and float(above.max()) > reference - EMPTY_DB:
         return low, high, "wideband: there is speech above 4 kHz"
@@ -146,8 +150,9 @@ def _clipped(samples: np.ndarray, peak: float) -> float:
     if peak < 0.1:
         return 0.0
     at_peak = np.abs(samples) >= peak * (1 - 1e-4)
-    runs = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
-    return float(np.count_nonzero(runs)) / len(samples)
+    inner = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
+    in_run = np.convolve(inner, np.ones(3)) > 0
+    return float(np.count_nonzero(in_run)) / len(samples)
 
 
 def _losses(samples: np.ndarray, level_dbov: float) -> tuple[float, float]:
@@ -159,7 +164,7 @@ def _losses(samples: np.ndarray, level_dbov: float) -> tuple[float, float]:
     power = np.mean(frames**2, axis=1)
     active = power > 10 ** ((level_dbov - ACTIVE_DB) / 10)
     constant = np.ptp(frames[:, 20:60], axis=1) <= 4 / 32768  # the middle: resampling rings at the edges
-    near = np.convolve(active, np.ones(9), "same") > 0  # speech within 40 ms on either side
+    near = np.convolve(active, np.ones(9))[4:-4] > 0  # speech within 40 ms on either side
     before = np.cumsum(active) > 0
     after = np.cumsum(active[::-1])[::-1] > 0
     gaps = _short_runs(constant & before & after & near, 12)  # a pause is longer
@@ -196,7 +201,9 @@ def _family(pcm: np.ndarray, untouched: bool) -> tuple[str, str]:
     if untouched:
         # AMR and GSM decoders give 13 bits: the last three are zero, unless something changed the level since
         if np.count_nonzero(pcm & 7) <= (1 - LATTICE_SHARE) * len(pcm) and np.count_nonzero(pcm) > 100:
-            found.append(("AMR or another codec of 13 bits", "the last three bits of all samples are zero"))
+            found.append(
+                ("AMR, GSM or another codec of 13 bits", "the last three bits of all samples are zero")
+            )
         loud = pcm[np.abs(pcm.astype(np.int32)) >= LOUD]
         for name, law in (("G.711 A-law", "g711a"), ("G.711 mu-law", "g711u")):
             share = float(np.mean(np.isin(loud, _values(law)))) if len(loud) else 0.0
