@@ -147,7 +147,7 @@ def _noise_dbov(samples: np.ndarray, sample_rate: int) -> float | None:
 
 def _clipped(samples: np.ndarray, peak: float) -> float:
     """Share of samples in runs of at least three at the peak."""
-    if peak < 0.1:
+    if peak < 0.1 or len(samples) < 3:
         return 0.0
     at_peak = np.abs(samples) >= peak * (1 - 1e-4)
     inner = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
