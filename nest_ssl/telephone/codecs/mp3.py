@@ -9,6 +9,7 @@ import numpy as np
 
 from nest_ssl.telephone.codecs import libav
 from nest_ssl.telephone.codecs.frames import refuse_loss
+from nest_ssl.telephone.codecs.native import whole_frames
 from nest_ssl.telephone.resample import resample
 
 RATE = 8000
@@ -20,7 +21,7 @@ class Mp3(libav.LibavCodec):
     """MPEG-2 (16 kHz) or MPEG-2.5 (8 kHz) layer III at a constant bit rate, mono.
 
     `sample_rate: 16000` is a recorder that brings the line to 16 kHz first; the channel's samples stay at
-    8 kHz, they are resampled before and after.
+    8 kHz, they are resampled before and after.  LAME codes 0.95 of the level (0.45 dB down).
     """
 
     name = "mp3"
@@ -38,8 +39,9 @@ class Mp3(libav.LibavCodec):
     ) -> np.ndarray:
         self.check_parameters(parameters)
         refuse_loss(self.name, lost)
+        samples = whole_frames(samples, 1)
         if len(samples) == 0:
-            return np.zeros(0, np.int16)
+            return samples
         rate = parameters.get("sample_rate", RATE)
         stored = samples if rate == RATE else _int16(resample(samples.astype(np.float32), RATE, rate))
         decoded = round_trip(stored, rate, parameters.get("kbps", 16))
