@@ -44,6 +44,7 @@ SEND = ("irs", "mirs", "msin", "flat", "tilt")
 RECEIVE = ("mirs",)
 
 HALF_LENGTH_S = 0.005  # of a filter: the shortest that keeps all tables within 0.5 dB from 300 to 3400 Hz
+HIGH_PASS_HALF_LENGTH_S = 0.008
 FLAT_BELOW_HZ, FLAT_ABOVE_HZ = 100.0, 8000.0  # a tilt ends there
 HIGH_PASS_ORDER = 4  # 24 dB per octave, the response of a Butterworth filter
 STEP_TILT_DB, STEP_EDGE_HZ = 0.25, 5.0  # draws are rounded to these, so that few filters are designed
@@ -131,8 +132,12 @@ def apply_filters(
     weighting: Mapping[str, Any] | None = None,
     high_pass: Mapping[str, Any] | None = None,
     receive: Mapping[str, Any] | None = None,
+    g712: bool | None = None,
 ) -> np.ndarray:
-    """Filter (T,) float samples at `rate` with all that is given, as one filter; gives float32 (T,)."""
+    """Filter (T,) float samples at `rate` with all that is given, as one filter; gives float32 (T,).
+
+    g712 (8 kHz only) is within 80 dB of the recursive filter of that name.
+    """
     parts = []
     if weighting is not None and weighting["send"] != "flat":
         parts.append((weighting["send"], float(weighting.get("tilt_db_per_octave", 0.0))))
@@ -140,6 +145,8 @@ def apply_filters(
         parts.append(("high_pass", float(high_pass["edge_hz"])))
     if receive is not None:
         parts.append((f"{receive['weighting']}_receive", 0.0))
+    if g712:
+        parts.append(("g712", 0.0))
     samples = np.asarray(samples, np.float32)
     return convolve(samples, *_combined(tuple(parts), rate)) if parts else samples
 
@@ -175,7 +182,7 @@ def fir(name: str, rate: int, value: float = 0.0) -> np.ndarray:
     importance[hertz < 400] *= np.sqrt(4 / 20)  # the grid is finer there
     importance[hertz < 100] *= 0.3
     importance[hertz > 3400] = np.minimum(importance[hertz > 3400], 10.0)
-    half = round(HALF_LENGTH_S * rate)
+    half = round((HIGH_PASS_HALF_LENGTH_S if name == "high_pass" else HALF_LENGTH_S) * rate)
     cosines = np.cos(2 * np.pi / rate * np.outer(hertz, np.arange(half + 1)))
     cosines[:, 1:] *= 2
     right = np.linalg.lstsq(cosines * importance[:, None], wanted * importance, rcond=None)[0]
@@ -240,10 +247,12 @@ def block_spectrum(taps: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=512)
 def _combined(parts: tuple[tuple[str, float], ...], rate: int) -> tuple[np.ndarray, int, int]:
     """Give spectrum, length and delay of several filters in one."""
-    taps = np.ones(1)
+    taps, delay = np.ones(1), 0
     for name, value in parts:
-        taps = np.convolve(taps, fir(name, rate, value))
-    return block_spectrum(taps), len(taps), len(taps) // 2
+        part = g712_response() if name == "g712" else fir(name, rate, value)
+        taps = np.convolve(taps, part)
+        delay += 0 if name == "g712" else len(part) // 2
+    return block_spectrum(taps), len(taps), delay
 
 
 def _response(taps: np.ndarray, rate: int, hertz: np.ndarray) -> np.ndarray:
@@ -266,6 +275,14 @@ def g712_sections() -> np.ndarray:
     high = signal.ellip(3, 0.2, 40.0, 207.5, "high", fs=RATE, output="sos")
     low = signal.cheby1(2, 0.2, 3390.0, "low", fs=RATE, output="sos")
     return np.vstack([high, low])
+
+
+@lru_cache
+def g712_response() -> np.ndarray:
+    """Give the impulse response (T,) of G.712 at 8 kHz, up to where all that follows lies 80 dB below it."""
+    response = signal.sosfilt(g712_sections(), np.eye(1, 2000)[0])
+    energy_left = np.cumsum(response[::-1] ** 2)[::-1]
+    return response[: int(np.argmax(energy_left < energy_left[0] * 1e-8))]
 
 
 def g712(samples: np.ndarray) -> np.ndarray:
