@@ -15,6 +15,12 @@ ENGLISH = 28207  # samples of narrow_speech
 RAW = "-f s16le -ar 8000 -ac 1"
 
 
+@pytest.fixture(autouse=True)
+def _by_default(monkeypatch):
+    """FFmpeg's coder, whatever the environment says."""
+    monkeypatch.delenv("NEST_CODEC_LIBRARIES", raising=False)
+
+
 @pytest.fixture
 def spandsp(monkeypatch):
     """G.726 by the system's spandsp."""
