@@ -2,8 +2,8 @@
 
 Order, at the sample rate of the first codec: room - noise where the speaker is - gain control - send
 weighting, high-pass, G.712 - active level - what the line adds - int16 - codec legs with their losses - noise
-where the listener is - receive weighting - recorder - output rate.  What was drawn and what was measured is one
-JSON-able dictionary; `apply_channel` depends on nothing else, so that a manifest row replays to the same
+where the listener is - receive weighting - recorder - output rate.  What was drawn and what was measured is
+one JSON-able dictionary; `apply_channel` depends on nothing else, so that a manifest row replays to the same
 bytes.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nest_ssl.telephone.codecs import codec
-from nest_ssl.telephone.filters import apply_filters, g712
+from nest_ssl.telephone.filters import apply_filters
 from nest_ssl.telephone.level import active_level, gain_from_db, rms_dbov
 from nest_ssl.telephone.line import agc_gain
 from nest_ssl.telephone.loss import lost_frames
@@ -174,8 +174,7 @@ def _near_end(
 
 def _filtered(samples: np.ndarray, rate: int, channel: Mapping[str, Any]) -> np.ndarray:
     """Give float (T,) after the linear filters of the speaker's end."""
-    filtered = apply_filters(samples, rate, channel["weighting"], channel["high_pass"])
-    return g712(filtered) if channel["g712"] else filtered
+    return apply_filters(samples, rate, channel["weighting"], channel["high_pass"], g712=channel["g712"])
 
 
 def _render(

@@ -136,7 +136,7 @@ def apply_filters(
 ) -> np.ndarray:
     """Filter (T,) float samples at `rate` with all that is given, as one filter; gives float32 (T,).
 
-    g712 (8 kHz only) is within 80 dB of the recursive filter of that name.
+    g712: at 8 kHz only; what it adds to the recursive filter of that name lies 70 dB below the signal.
     """
     parts = []
     if weighting is not None and weighting["send"] != "flat":

@@ -80,6 +80,10 @@ class Leg:
             "version": codec(coder).version(),
         }
 
+    def codecs(self) -> set[str]:
+        """Give the codecs that this leg may have."""
+        return {name for alternative in self.alternatives for name in alternative.codecs()}
+
     def missing(self) -> list[str]:
         """Give a line for every codec whose library is not here, with the way to install it."""
         lines = []

@@ -17,8 +17,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nest_ssl.config import load_config, resolved
+from nest_ssl.telephone.codecs import codec
 from nest_ssl.telephone.codecs.base import CodecMissing
 from nest_ssl.telephone.draws import INTERVAL, NORMAL, check_keys, check_weights, nearest, weighted
+from nest_ssl.telephone.filters import RATE as G712_RATE
 from nest_ssl.telephone.legs import Leg, read_leg
 from nest_ssl.telephone.noise import check_noise
 from nest_ssl.telephone.stages import NOISE_STAGES, STAGES
@@ -128,13 +130,8 @@ class Mix:
 
     def codecs(self) -> set[str]:
         """Give the codecs that the mix may draw."""
-        return {
-            name
-            for preset in self.presets
-            for leg in (*preset.legs, *([preset.recorder] if preset.recorder else []))
-            for alternative in leg.alternatives
-            for name in alternative.codecs()
-        }
+        legs = [leg for preset in self.presets for leg in (*preset.legs, preset.recorder) if leg is not None]
+        return {name for leg in legs for name in leg.codecs()}
 
     def settings(self) -> dict[str, Any]:
         """Give everything that the draws depend on, of JSON types."""
@@ -200,12 +197,21 @@ def read_preset(name: str, settings: Mapping[str, Any], weight: float = 1.0) -> 
     if not isinstance(legs, list):
         raise ValueError(f"{where}.legs: must be a list such as [{{codec: g711a}}], not {legs!r}")
     recorder = settings["recorder"]
+    read = tuple(read_leg(leg, f"{where}.legs.{i}", settings["loss"] or {}) for i, leg in enumerate(legs))
+    if read and stages.get("g712", {}).get("probability", 0) > 0:
+        for coder in sorted(read[0].codecs()):
+            rate = codec(coder).sample_rate
+            if rate != G712_RATE:
+                raise ValueError(
+                    f"{where}.g712: filters at {G712_RATE} Hz, but the first codec, {coder}, works at {rate} Hz; "
+                    f"set g712 to null"
+                )
     return Preset(
         name=name,
         weight=weight,
         stages=stages,
         noises=noises,
-        legs=tuple(read_leg(leg, f"{where}.legs.{i}", settings["loss"] or {}) for i, leg in enumerate(legs)),
+        legs=read,
         recorder=read_leg(recorder, f"{where}.recorder", None) if recorder else None,
         settings=settings,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -21,27 +23,34 @@ def generator(seed: int, utterance_id: str, copy: int, stage: str) -> np.random.
     A Philox generator keyed by (seed, utterance id, copy, SCHEMA); each stage starts at its own place of the
     counter, so that a stage added or skipped does not shift what the others draw.
     """
-    return Streams(seed, utterance_id, copy).stage(stage)
+    bits: Any = np.random.Philox(key=0)
+    bits.state = _state(_key(seed, utterance_id, copy), stage)
+    return np.random.Generator(bits)
 
 
 class Streams:
     """The random streams of one copy of one utterance, one per stage: those of `generator`, made faster.
 
-    One generator is set to the place of one stage after the other, so finish with a stage before asking for
-    the next.
+    One generator of the thread is set to the place of one stage after the other, so finish with a stage
+    before asking for the next.
     """
 
     def __init__(self, seed: int, utterance_id: str, copy: int) -> None:
-        words = f"{seed}|{utterance_id}|{copy}|{SCHEMA}"
-        self._bits = np.random.Philox(key=int.from_bytes(_digest(words, 16), "little"))
-        self._generator = np.random.Generator(self._bits)
-        self._start = self._bits.state
+        self._key = _key(seed, utterance_id, copy)
 
     def stage(self, name: str) -> np.random.Generator:
         """Give the generator at the start of the stream of that stage."""
-        self._start["state"]["counter"] = _first_counter(name)
-        self._bits.state = self._start
-        return self._generator
+        _OF_THREAD.bits.state = _state(self._key, name)
+        return _OF_THREAD.generator
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.bits: Any = np.random.Philox(key=0)
+        self.generator = np.random.Generator(self.bits)
+
+
+_OF_THREAD = _OfThread()
 
 
 def key_bucket(key: str, split_seed: int = 0) -> int:
@@ -53,13 +62,32 @@ def key_bucket(key: str, split_seed: int = 0) -> int:
     return split_position(key, split_seed) * NUM_BUCKETS >> 64
 
 
+def _key(seed: int, utterance_id: str, copy: int) -> np.ndarray:
+    """Give the two words of the key, the lower first."""
+    words = hashlib.blake2b(
+        f"{seed}|{utterance_id}|{copy}|{SCHEMA}".encode("utf-8", "surrogatepass"), digest_size=16
+    )
+    return np.frombuffer(words.digest(), "<u8").astype(np.uint64)
+
+
+def _state(key: np.ndarray, stage: str) -> dict[str, Any]:
+    """Give the state of a Philox generator with this key that has drawn nothing since the stage began."""
+    return {
+        "bit_generator": "Philox",
+        "state": {"counter": _first_counter(stage), "key": key},
+        "buffer": _NOTHING,
+        "buffer_pos": 4,
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+
+
+_NOTHING = np.zeros(4, np.uint64)
+
+
 @lru_cache(maxsize=256)
 def _first_counter(stage: str) -> np.ndarray:
     """Give the four words of the counter at which a stage starts, the lowest first."""
     counter = np.zeros(4, np.uint64)
-    counter[3] = int.from_bytes(_digest(stage, 8), "little")
+    counter[3] = int.from_bytes(hashlib.blake2b(stage.encode(), digest_size=8).digest(), "little")
     return counter
-
-
-def _digest(text: str, size: int) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
