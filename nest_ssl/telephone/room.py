@@ -202,7 +202,8 @@ def _images(
 @lru_cache
 def _sections(rate: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Give the low-pass taps before every `steps`-th sample is taken, with gain `steps`, and a high-pass."""
-    low_pass = steps * signal.firwin(20 * steps + 1, 1 / steps, window=("kaiser", 5.0))
+    edge = min(1 / steps, 0.99)  # of half the fine rate
+    low_pass = steps * signal.firwin(20 * steps + 1, edge, window=("kaiser", 5.0))
     return low_pass, signal.butter(2, LOWEST_HZ, "high", fs=rate, output="sos")
 
 

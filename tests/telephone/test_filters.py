@@ -127,7 +127,7 @@ def test_weightings_follow_the_table_between_its_frequencies(name, rate):
 def test_weightings_have_no_delay_and_linear_phase(name, rate):
     response = impulse_response(applied(name), rate)
     assert int(np.argmax(np.abs(response))) == rate // 2
-    assert response == pytest.approx(response[::-1], abs=1e-5)
+    assert np.abs(response - response[::-1]).max() < 1e-5
     taps = filters.fir(name, rate)
     assert np.array_equal(taps, taps[::-1])
 
@@ -185,7 +185,7 @@ def test_filters_in_one_are_the_filters_one_after_another(speech):
     apart = apply_receive(apart, RATE, receive)
     middle = slice(500, -500)  # what lies before the beginning is lost between filters
     together = apply_filters(samples, RATE, weighting, high_pass, receive)
-    assert together[middle] == pytest.approx(apart[middle], abs=1e-5)
+    assert np.abs(together - apart)[middle].max() < 1e-5
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,7 +202,7 @@ def test_convolution_in_blocks_is_convolution(length, half, data):
     if length:
         expected = np.convolve(samples.astype(float), taps)[delay:]
         expected = np.pad(expected, (0, max(0, length - len(expected))))[:length]
-        assert filtered == pytest.approx(expected, abs=1e-4)
+        assert np.abs(filtered - expected).max() < 1e-4
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 81, 1024])

@@ -143,7 +143,7 @@ def test_hum_has_the_mains_and_its_harmonics_at_the_level_drawn(mains, rate):
 def test_hum_is_added_to_the_signal():
     drawn, samples = draw("hum"), tone(1.0)
     alone = apply("hum", np.zeros(len(samples)), drawn)
-    assert apply("hum", samples, drawn) == pytest.approx(samples + alone, abs=1e-6)
+    assert np.abs(apply("hum", samples, drawn) - (samples + alone)).max() < 1e-6
 
 
 def test_dc_moves_every_sample_by_whole_steps():
@@ -249,4 +249,4 @@ def test_drift_stretches_time(speech):
     likeness = [np.dot(samples[begin - lag :][:RATE], later[begin:][:RATE]) for lag in lags]
     expected = 50e-6 * (begin + RATE / 2)
     assert lags[int(np.argmax(likeness))] == pytest.approx(expected, abs=1.0)
-    assert apply("drift", samples, {"ppm": 0.0}) == pytest.approx(samples, abs=1e-3)
+    assert np.abs(apply("drift", samples, {"ppm": 0.0}) - samples).max() < 1e-3
