@@ -123,7 +123,7 @@ def channel_settings(
     most = float(plain["max_error_rate"])
     workers = worker_count(arguments.workers)
     if settings.channel != "simulate":
-        return ChannelSettings(seed, workers, most)
+        return ChannelSettings(seed, workers, most, quality=settings.quality)
     section = settings.simulate
     path = Path(section["config"]) if section.get("config") else CONF / "telephone.yaml"
     name = arguments.mix or section.get("mix") or "default"
@@ -132,7 +132,7 @@ def channel_settings(
         mix = mix.without_missing()
     mix.check()
     recordings = noise_recordings(arguments.noise_manifest or section.get("noise") or ())
-    return ChannelSettings(seed, workers, most, mix, name, recordings)
+    return ChannelSettings(seed, workers, most, mix=mix, mix_name=name, recordings=recordings)
 
 
 def noise_recordings(words: Sequence[str]) -> dict[str, Path]:

@@ -153,7 +153,7 @@ def _leaks(files: Mapping[str, SetFiles]) -> Iterator[Problem]:
 
 def _origins(name: str, row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{name}\x1frecording\x1f{row.get('recording')}"
-    yield f"audio\x1f{row.get('source_audio') or row.get('recording')}"
+    yield f"audio\x1f{row.get('recording')}"
 
 
 def _pages(out: Path, report: Mapping[str, Any]) -> Iterator[Problem]:

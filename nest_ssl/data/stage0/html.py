@@ -46,7 +46,8 @@ svg{display:block;width:100%;height:auto}svg text{font-size:13px;fill:var(--soft
 svg .grid{stroke:var(--line)}svg .a{fill:var(--a)}svg .b{fill:var(--b)}svg .c{fill:var(--c)}
 .key .a,.bars i{background:var(--a)}.key .b{background:var(--b)}.key .c{background:var(--c)}
 .bars{display:grid;grid-template-columns:minmax(5em,auto) 1fr auto;gap:4px 10px;align-items:center;
-font-size:.86rem}.bars .label,.bars span{color:var(--soft)}.bars .label{text-align:right;overflow-wrap:anywhere}
+font-size:.86rem}.bars .label,.bars span{color:var(--soft)}
+.bars .label{text-align:right;overflow-wrap:anywhere}
 .bars .value{white-space:nowrap;font-variant-numeric:tabular-nums}.bars i{display:block;height:14px;
 border-radius:2px}
 figure{margin:0}.key i{display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 5px 0 12px}
@@ -55,6 +56,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--paper);border:1
 border-radius:8px;padding:12px}details{margin:14px 0}summary{cursor:pointer;font-weight:600}
 .card+.card.wide,.card+details.card{margin-top:14px}
 @media (max-width:600px){main{padding:12px 12px 40px}body{font-size:14px}h1{font-size:1.4rem}
+.sets td:nth-child(2),.sets th:nth-child(2){display:none}
 svg text{font-size:19px}.counts{grid-template-columns:repeat(3,1fr)}}
 """
 
@@ -94,7 +96,7 @@ def _set(name: str, section: Mapping[str, Any]) -> list[str]:
     parts += [f'<div class="card"><b>{value}</b><span>{label}</span></div>' for label, value in cards]
     parts.append("</div>")
     figures = [_figure("Duration", section["durations"])]
-    figures.append(_figure("Characters per second", section["characters_per_s"]))
+    figures.append(_figure("Speaking rate", section["characters_per_s"]))
     if section["dropped"]:
         dropped = {drop["reason"]: drop["rows"] for drop in section["dropped"]}
         figures.append(f"<figure><h3>Dropped, by reason</h3>{bars(dropped)}</figure>")
@@ -158,19 +160,25 @@ def _preview(preview: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows)
-    return f"<table>{_head(head, rows[0] if rows else ())}{body}</table>"
+    first = rows[0] if rows else ()
+    kinds = [_kind(cell) for cell in first]
+    body = "".join(
+        f"<tr>{''.join(_cell(cell, kind) for cell, kind in zip(row, kinds, strict=True))}</tr>"
+        for row in rows
+    )
+    return f"<table>{_head(head, first)}{body}</table>"
 
 
 def _head(head: Sequence[str], first: Sequence[str] = ()) -> str:
     """The head, each title above its numbers or its words."""
     kinds = [*(_kind(cell) for cell in first), *[""] * len(head)]
-    return f"<tr>{''.join(f'<th{kind}>{escape(cell)}</th>' for cell, kind in zip(head, kinds, strict=False))}</tr>"
+    titles = [f"<th{kind}>{escape(cell)}</th>" for cell, kind in zip(head, kinds, strict=False)]
+    return f"<tr>{''.join(titles)}</tr>"
 
 
-def _cell(value: str) -> str:
+def _cell(value: str, kind: str | None = None) -> str:
     text = " ".join(str(value).split())
-    return f"<td{_kind(text)}>{escape(text)}</td>"
+    return f"<td{_kind(text) if kind is None else kind}>{escape(text)}</td>"
 
 
 def _kind(text: str) -> str:

@@ -78,7 +78,7 @@ def _set(name: str, section: Mapping[str, Any]) -> list[str]:
 def in_sentences(section: Mapping[str, Any]) -> str:
     """What was taken from the sources, and how it was divided."""
     counts, split = section["counts"], section["split"]
-    parts = [f"The sources hold {section['in_source']:,} utterances"]
+    parts = [f"{', '.join(section['sources'])}: {section['in_source']:,} utterances"]
     if section["not_selected"]:
         left = ", ".join(f"{number:,} {reason}" for reason, number in section["not_selected"].items())
         parts.append(f", of which {left} were not selected")

@@ -11,6 +11,7 @@ from typing import Any
 from nest_ssl.data.sources.build import READERS
 from nest_ssl.data.stage0.wenetspeech import Selection
 from nest_ssl.files.manifest import read_lines
+from nest_ssl.telephone.upsample import QUALITIES
 
 KINDS = ("wenetspeech", "manifest", *(kind for kind in READERS if kind != "nemo"))
 CHANNELS = ("simulate", "upsample")
@@ -61,6 +62,7 @@ class SetSettings:
     length: Mapping[str, Any]
     prompt: Mapping[str, Any]
     simulate: Mapping[str, Any] = field(default_factory=dict)
+    quality: str = "hq"
 
 
 def parse_source(text: str) -> Source:
@@ -127,6 +129,7 @@ def set_settings(name: str, section: Mapping[str, Any], sources: tuple[Source, .
         length=section["length"],
         prompt=section["prompt"],
         simulate=section.get("simulate") or {},
+        quality=_choice(section.get("quality", "hq"), tuple(QUALITIES), f"{where}.quality"),
     )
 
 

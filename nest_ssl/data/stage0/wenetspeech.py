@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from nest_ssl.data.sources.record import Unusable
 CHUNK_BYTES = 1 << 20
 LONGEST_RECORDING = 1 << 28  # characters of JSON; the longest of WenetSpeech has a few million
 BLANK = " \t\r\n"
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -248,9 +250,7 @@ def _row(
         "offset": begin,
         "duration": round(end - begin, 4),  # type: ignore[operator]
         # bytes that were no UTF-8 show as U+FFFD, which the annotation filter finds
-        "text": text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        if isinstance(text, str)
-        else "",
+        "text": SURROGATES.sub("\ufffd", text) if isinstance(text, str) else "",
         "key": aid,
         "recording": aid,
         "source": str(audio.get("source")),
