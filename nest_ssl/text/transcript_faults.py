@@ -25,9 +25,9 @@ _QUESTION_MARKS = re.compile(r"\?{3,}")
 _TAG_END = r"[^<>\[\]{}]"
 MARKUP = {
     "html_entity": re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});"),
-    "url": re.compile(r"(?i)\b(?:https?|ftp|file)://\S+|\bwww\.[a-z0-9-]+\.\S+"),
+    "url": re.compile(r"(?i)(?<![a-z0-9])(?:(?:https?|ftp|file)://\S+|www\.[a-z0-9-]+\.[a-z0-9])"),
     "timestamp": re.compile(
-        r"-->|\b\d{1,2}:[0-5]\d:[0-5]\d(?:[.,]\d{1,3})?|\b\d{1,3}:[0-5]\d[.,]\d{1,3}\b"
+        r"-->|(?<!\d)(?:\d{1,2}:[0-5]\d:[0-5]\d(?:[.,]\d{1,3})?|\d{1,3}:[0-5]\d[.,]\d{1,3})(?!\d)"
         r"|[\[(<{]\s*\d+(?:\.\d+)?\s*(?:[-,~]\s*\d+(?:\.\d+)?)?\s*s?\s*[\])>}]"
     ),
     "tag": re.compile(r"<[^\s<>=][^<>]{0,200}>|<[/!]?[A-Za-z][^<>]*$|</[A-Za-z]|/>|＜[^＜＞]{1,64}＞"),
@@ -42,7 +42,7 @@ MARKUP = {
     ),
     "corpus_marker": re.compile(
         # LDC %uh; AISHELL-3 and prosody marks after a character; masked words; noise words of Kaldi lexica
-        r"(?<![\w%])%[a-z]{2,}\b|(?<=[\u4e00-\u9fff])[%$](?=[\u4e00-\u9fff]|\s|$)|(?<=[\u4e00-\u9fff])#[0-4](?!\d)"
+        r"(?<![A-Za-z0-9%])%[a-z]{2,}|(?<=[\u4e00-\u9fff])[%$](?=[\u4e00-\u9fff]|\s|$)|(?<=[\u4e00-\u9fff])#[0-4](?!\d)"
         r"|\*{2,}|(?<![A-Za-z])(?:SPN|NSN|SIL|UNK|OOV|FIL)(?![A-Za-z])|!SIL|^(?:sil|spn|nsn|unk)$"
     ),
     "speaker_label": re.compile(

@@ -25,8 +25,8 @@ from tests.data_room.small_tokenizer import write_tokenizer
 
 FUNASR = os.environ.get("NEST_FUNASR", "")
 
-# What is asked of FunASR: its index, its samples, its batches.  torchaudio is left out, as funasr allows: where
-# it does not fit torch it cannot be imported.  Then librosa resamples, whose default is soxr's HQ.
+# What is asked of FunASR: its index, its samples, its batches.  torchaudio is left out, as funasr allows:
+# where it does not fit torch it cannot be imported; librosa then resamples, and soxr's HQ stands for it here.
 PROGRAM = """
 import json, sys, types
 import soxr
