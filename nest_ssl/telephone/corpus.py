@@ -69,6 +69,7 @@ class TelephoneCorpus:
                 log.warning("noise kind %s: %d files of %s left out, such as %s",
                             kind, len(left_out), path, left_out[0])  # fmt: skip
         self._settings = self._all_settings()
+        self.libraries = " ".join(f"{name} {version}" for name, version in library_versions().items())
 
     def settings(self) -> dict[str, Any]:
         """Give everything that the bytes of the output depend on."""
@@ -161,7 +162,7 @@ class Simulation:
         made["id"] = f"{utterance}#telephone{copy}"
         made["source_id"] = utterance
         made["key"] = prompt_key(row)
-        made["channel"] = channel
+        made["channel"] = {**channel, "libraries": corpus.libraries}
         record: dict[str, Any] = {"row": row_number, "copy": copy, "id": utterance}
         if any((channel.get(name) or {}).get("left_out") for name in pieces.NOISES):
             record["provisional"] = True  # babble lacks an unreadable talker

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections import deque
@@ -201,7 +202,16 @@ def _serve(work: Work, connection: Connection, parent: int, inherited: list[Any]
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
         except Exception as error:
-            connection.send(("raised", error, 0.0, False))
+            connection.send(("raised", _sendable(error), 0.0))
+
+
+def _sendable(error: Exception) -> Exception:
+    """Give an exception that can be unpickled by the parent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def limit_blas_threads() -> None:

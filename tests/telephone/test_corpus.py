@@ -19,9 +19,14 @@ import soundfile
 from nest_ssl.bin import simulate
 from nest_ssl.files.audio import audio_info, read_audio, write_audio
 from nest_ssl.files.manifest import read_rows, write_rows
-from nest_ssl.telephone import records
-from nest_ssl.telephone.corpus import TelephoneCorpus, run_shard
-from nest_ssl.telephone.records import OutOfSpace, RecordFile, scan_records
+from nest_ssl.files.rows import text_digest
+from nest_ssl.telephone import writer
+from nest_ssl.telephone.codecs import CODECS
+from nest_ssl.telephone.codecs.base import CodecMissing
+from nest_ssl.telephone.corpus import TelephoneCorpus
+from nest_ssl.telephone.jobs import records_folder, run_shard
+from nest_ssl.telephone.records import OutOfSpace, RecordFile, out_of_space, record_files, scan_lines
+from nest_ssl.telephone.row_table import RowTable
 from nest_ssl.telephone.seed import key_bucket
 
 
@@ -76,7 +81,8 @@ def test_every_row_becomes_one_row_per_copy(corpus):
             name: source[name] for name in ("text", "lang", "key")
         }
         assert row["channel"]["preset"]
-        assert len(row["channel"]["codec_versions"]) == len(row["channel"]["legs"])
+        assert all(leg["version"] for leg in row["channel"]["legs"])
+        assert "soxr" in row["channel"]["libraries"]
 
 
 @pytest.mark.parametrize("shards", [[1, 2], [2, 1], [3, 1, 2]])
@@ -98,8 +104,9 @@ def test_the_seed_and_the_copy_change_the_channel(corpus):
 
 
 @pytest.mark.parametrize("lines", [20, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_and_ends_the_same(corpus, expected, lines):
-    words = command(corpus, "--copies", "2")
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_and_ends_the_same(corpus, expected, lines, workers):
+    words = command(corpus, "--copies", "2", "--workers", str(workers))
     process = subprocess.Popen(
         [sys.executable, "-m", "nest_ssl.bin.simulate", *words],
         env=os.environ | {"PYTHONPATH": str(Path(simulate.__file__).parents[2])},
@@ -116,6 +123,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(corpus, expected, lines):
     assert not corpus.with_name("telephone.jsonl").exists()
     assert simulate.main(words) == 0
     assert result(corpus) == expected
+    assert list(folder.glob("unfinished*")) == []
 
 
 def test_a_second_run_makes_nothing_again(corpus):
@@ -132,7 +140,7 @@ def test_a_record_cut_off_in_its_last_line_is_made_again(corpus, expected):
     path.write_bytes(path.read_bytes()[:-200])
     assert simulate.main(command(corpus, "--copies", "2")) == 0
     assert result(corpus) == expected
-    assert len(list(scan_records(path.parent))) == 60
+    assert len(list(scan_lines(record_files(path.parent)))) == 60
 
 
 @pytest.mark.parametrize("damage", ["absent", "short"])
@@ -144,7 +152,7 @@ def test_an_output_that_is_not_whole_is_made_again(corpus, expected, damage):
     else:
         victim.write_bytes(victim.read_bytes()[:100])
     with pytest.raises(
-        ValueError, match=r"1 of 60 utterances have not been simulated \(the first is en/digits/7\)"
+        ValueError, match=r"1 of 60 utterances have not been done by simulate \(the first is en/digits/7\)"
     ):
         simulate.main(command(corpus, "--copies", "2", "--merge"))
     assert simulate.main(command(corpus, "--copies", "2")) == 0
@@ -165,13 +173,51 @@ def test_a_changed_source_is_simulated_again(corpus):
     assert len(changed - {"OUT.jsonl"}) == 1
 
 
-def test_other_settings_are_simulated_anew(corpus, caplog):
+def test_other_settings_are_refused_by_what_differs(corpus):
     assert simulate.main(command(corpus, "channel.noise.probability=0")) == 0
-    assert simulate.main(command(corpus)) == 0
-    assert "simulated under other settings" in caplog.text
+    with pytest.raises(ValueError, match="must not mix") as caught:
+        simulate.main(command(corpus, seed=18))
+    assert "\n  seed: 17 -> 18\n" in str(caught.value)
+    assert "noise.probability: 0 -> 0.6" in str(caught.value)
+    assert "--force" in str(caught.value)
+
+
+def test_another_library_version_is_refused(corpus, monkeypatch):
+    assert simulate.main(command(corpus, "--shard", "1/2")) == 0
+    monkeypatch.setattr("soxr.__version__", "9.9")
+    for part in ("--shard=2/2", "--merge"):
+        with pytest.raises(ValueError, match=r"versions\.soxr: .* -> 9\.9"):
+            simulate.main(command(corpus, part))
+
+
+def test_force_makes_all_anew_and_leaves_nothing_of_before(corpus):
+    assert simulate.main(command(corpus, "channel.noise.probability=0", "--format", "wav")) == 0
+    assert simulate.main(command(corpus, "--force", "--shard", "1/2")) == 0
+    assert simulate.main(command(corpus, "--shard", "2/2")) == 0  # the folder is of these settings now
+    assert simulate.main(command(corpus, "--merge")) == 0
     once = result(corpus)
+    assert list((corpus.parent / "telephone").rglob("*.wav")) == []
+    assert len(list((corpus.parent / "telephone" / "records").iterdir())) == 1
     assert simulate.main(command(corpus, out="fresh")) == 0
     assert result(corpus, "fresh") == once
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_result_does_not_depend_on_the_workers(corpus, expected, workers):
+    assert simulate.main(command(corpus, "--copies", "2", "--workers", str(workers))) == 0
+    assert result(corpus) == expected
+
+
+def test_the_order_of_the_manifest_changes_no_utterance(corpus, expected):
+    rows = rows_of(corpus)
+    write_rows(corpus, [rows[i] for i in np.random.default_rng(0).permutation(len(rows))])
+    assert simulate.main(command(corpus, "--copies", "2")) == 0
+    found = result(corpus)
+    lines = corpus.with_name("telephone.jsonl").read_bytes().splitlines()
+    assert {name for name in expected if found[name] != expected[name]} == {"OUT.jsonl"}
+    write_rows(corpus, rows)
+    assert simulate.main(command(corpus, "--copies", "2", "--force")) == 0
+    assert sorted(lines) == sorted(corpus.with_name("telephone.jsonl").read_bytes().splitlines())
 
 
 def test_a_damaged_file_is_named_and_counted(corpus, caplog):
@@ -257,7 +303,7 @@ def test_rows_with_nemos_other_names_are_taken(tmp_path):
 def test_a_record_of_another_id_is_made_anew(prompts, mix, tmp_path):
     corpus = TelephoneCorpus(prompts, tmp_path / "out", mix, seed=1)
     run_shard(corpus, 1, 15)
-    [records] = corpus.records.glob("*.jsonl")
+    [records] = records_folder(corpus).glob("*.jsonl")
     records.write_text(records.read_text().replace('"id": "en/agent-loginok",', '"id": "of old",', 1))
     assert run_shard(corpus, 1, 15).written == 1
 
@@ -270,8 +316,10 @@ def test_stereo_with_a_channel_selector_is_taken(tmp_path):
     assert audio_info(tmp_path / rows_of(tmp_path / "out.jsonl")[0]["audio_filepath"]).num_frames == 8000
 
 
-def test_ids_that_are_no_file_names_stay_inside_the_folder_and_apart(mix, prompts, tmp_path):
-    corpus = TelephoneCorpus(prompts, tmp_path / "out", mix, seed=1)
+@pytest.mark.parametrize("digits", [0, 2])
+def test_ids_that_are_no_file_names_stay_inside_the_folder_and_apart(tmp_path, digits):
+    folders = {text_digest(folder): digits for folder in ("", "a", "%-86")} if digits else {}
+    table = RowTable(np.zeros(0, np.uint64), folders)
     ids = [
         "../../etc/passwd",
         "a/../b",
@@ -285,10 +333,11 @@ def test_ids_that_are_no_file_names_stay_inside_the_folder_and_apart(mix, prompt
         "x" * 301,
         "a#1",
         "a:1",
+        "%-86/a",
     ]
-    paths = [corpus.audio_path(name, 0) for name in ids]
+    paths = [tmp_path / "out" / table.audio_name(name, ".flac") for name in ids]
     for path in paths:
-        assert path.resolve().is_relative_to(tmp_path / "out" / "copy0")
+        assert path.resolve().is_relative_to(tmp_path / "out")
         assert all(len(part.encode()) <= 255 for part in path.parts)
     assert len({str(path) for path in paths}) == len(ids)
 
@@ -311,25 +360,26 @@ def test_an_empty_manifest_is_refused(tmp_path):
 
 def test_merging_before_all_shards_ran_says_what_is_missing(corpus):
     assert simulate.main(command(corpus, "--shard", "1/3")) == 0
-    with pytest.raises(ValueError, match="20 of 30 utterances have not been simulated"):
+    with pytest.raises(ValueError, match="20 of 30 utterances have not been done"):
         simulate.main(command(corpus, "--merge"))
 
 
 @pytest.mark.parametrize("refused", ["audio", "records"])
 def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(corpus, expected, monkeypatch, refused):
     words = command(corpus, "--copies", "2")
-    real = records.write_bytes if refused == "audio" else RecordFile.append
+    real = writer.write_bytes if refused == "audio" else RecordFile.append
     calls = []
 
     def full(*arguments):
         calls.append(arguments)
         if len(calls) > 9:
-            raise records.out_of_space(OSError(errno.ENOSPC, "No space left on device"), Path("x"))
+            error = OSError(errno.ENOSPC, "No space left on device")
+            raise error if refused == "audio" else out_of_space(error, Path("x"))
         return real(*arguments)
 
     with monkeypatch.context() as patch:
         if refused == "audio":
-            patch.setattr("nest_ssl.telephone.corpus.write_bytes", full)
+            patch.setattr(writer, "write_bytes", full)
         else:
             patch.setattr(RecordFile, "append", full)
         with pytest.raises(OSError, match="No space left on device; what is done is recorded") as caught:
@@ -340,17 +390,25 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(corpus, expected, mo
     assert result(corpus) == expected
 
 
-def test_writing_bytes_leaves_nothing_behind_when_the_disk_is_full(tmp_path, monkeypatch):
-    def refuse(self, content):
-        with open(self, "wb") as file:
-            file.write(content[:3])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(OutOfSpace) as caught:
-        records.write_bytes(tmp_path / "a" / "b.flac", b"content")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_file_that_the_system_refuses_leaves_nothing_behind(tmp_path, streamed):
+    resource = pytest.importorskip("resource")
+    noise = np.random.default_rng(0).integers(-9000, 9000, 20000).astype(np.int16)
+    files = writer.AudioWriter(tmp_path / "unfinished", "flac")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
+    try:
+        with pytest.raises(OutOfSpace) as caught:
+            if streamed:
+                with files.stream(tmp_path / "a" / "b.flac", 8000) as audio:
+                    audio.write(noise)
+            else:
+                files.write(tmp_path / "a" / "b.flac", noise, 8000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # as a worker sends it
-    assert list((tmp_path / "a").iterdir()) == []
+    assert list((tmp_path / "a").iterdir()) == list((tmp_path / "unfinished").iterdir()) == []
 
 
 def test_settings_are_left_beside_the_records(corpus):
@@ -358,19 +416,59 @@ def test_settings_are_left_beside_the_records(corpus):
     [path] = (corpus.parent / "telephone" / "records").rglob("settings.json")
     settings = json.loads(path.read_text())
     assert settings["seed"] == 17
-    assert "libsndfile" in settings["versions"]["codecs"]["gsm_fr"]
+    assert settings["versions"]["codecs"]["gsm_fr"]
+    assert settings["versions"]["soxr"]
+
+
+def test_a_codec_that_is_missing_is_refused_or_its_presets_dropped(corpus, monkeypatch, caplog):
+    def missing(self):
+        raise CodecMissing("codec gsm_fr needs libgsm: apt-get install libgsm1")
+
+    monkeypatch.setattr(type(CODECS["gsm_fr"]), "check", missing)
+    with pytest.raises(CodecMissing, match="apt-get install libgsm1"):
+        simulate.main(command(corpus))
+    assert simulate.main(command(corpus, "--missing", "drop")) == 0
+    assert "preset mobile_gsm_fr left out" in caplog.text
+    [path] = (corpus.parent / "telephone" / "records").rglob("settings.json")
+    presets = json.loads(path.read_text())["presets"]
+    assert "mobile_gsm_fr" not in presets and "pstn_g711a" in presets
+    assert sum(preset["weight"] for preset in presets.values()) == pytest.approx(1)
+
+
+def test_noise_comes_from_folders_and_manifests_by_kind(corpus):
+    street = corpus.parent / "street"
+    street.mkdir()
+    shutil.copy(corpus.parent / "audio/music.flac", street / "one.flac")
+    kinds = "channel.noise.kinds={music: 0.5, street: 0.5}"
+    words = command(corpus, kinds, "channel.noise.probability=1", "--noise-manifest", f"street={street}")
+    assert simulate.main(words) == 0
+    noises = [row["channel"]["noise"] for row in rows_of(corpus.with_name("telephone.jsonl"))]
+    assert {noise["recording"] for noise in noises if noise and noise["kind"] == "street"} == {"one.flac"}
+    assert {noise["kind"] for noise in noises if noise} == {"music", "street"}
+    with pytest.raises(ValueError, match=r"noise kind street has .* already"):
+        simulate.main([*words, "--noise-manifest", f"street={street}"])
+
+
+def test_a_recorded_room_is_heard(corpus):
+    rooms = corpus.parent / "rooms"
+    rooms.mkdir()
+    soundfile.write(rooms / "r.wav", np.r_[1.0, np.zeros(799), 0.5, np.zeros(200)], 16000)
+    words = command(corpus, "--room-dir", str(rooms), "channel.room.probability=1")
+    assert simulate.main(words) == 0
+    found = [row["channel"]["room"] for row in rows_of(corpus.with_name("telephone.jsonl"))]
+    assert any("r.wav" in json.dumps(room) for room in found)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["presets.pstn_g711a.legs=[g729]"], "presets.pstn_g711a.legs: unknown codec 'g729'"),
-        (["channel.noise.probability=2"], "noise.probability: must lie within 0.0 and 1.0"),
+        (["presets.pstn_g711a.legs=[{codec: g999}]"], "presets.pstn_g711a.legs.0.codec.*'g999'"),
+        (["channel.noise.probability=2"], "noise.probability: must lie within 0 and 1"),
         (["+channel.nose=1"], "channel.nose|presets.pstn_g711a.nose: is not a known key"),
-        (["channel.level_dbov.min=-10"], "level_dbov: min -10.0 lies above max -16.0"),
+        (["channel.level_dbov.min=-10"], "level_dbov: min -10 lies above max -16"),
         (["+presets.pstn_g711a.noise.snr=3"], "presets.pstn_g711a"),
-        (["channel.noise.kinds={street: 1}"], "noise.kinds: 'street' is not one of babble, music, coloured"),
-        (["--preset", "isdn"], "no preset 'isdn'; known are pstn_g711a"),
+        (["--mix", "chian"], "no mix 'chian'"),
+        (["--preset", "isdn"], "no preset 'isdn'"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(prompts, tmp_path, words, said):
