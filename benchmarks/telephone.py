@@ -9,8 +9,8 @@ of its own.  What is printed is seconds of audio per second of CPU time, childre
 on the machine counts little), as median and range over the rounds, and the ratios that matter, each taken
 within a round.
 --peer-python: an environment with lhotse and phonesim; a peer that is not installed is left out by name.
---presets adds a line for every preset.  --workers 2 adds the parallel efficiency: CPU-bound wall time of one
-worker over that of two, halved; it needs an idle machine.
+--presets adds a line for every preset.  --efficiency adds the wall time of one worker over that of two, halved;
+it needs an idle machine.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ def contenders(arguments: argparse.Namespace) -> dict[str, list[str]]:
     """Name every contender and the arguments of the process that runs it."""
     names = ["floor decode", "floor decode+encode", "ours default mix", "ours default mix to 16k"]
     names += ["ours pstn_g711a", "ours pstn_g711u", "ours GSM alone to 16k"]
+    names += ["ours default mix, 2 workers"] if arguments.efficiency else []
     if arguments.presets:
         from nest_ssl.telephone import Mix
 
@@ -112,6 +113,7 @@ def rounds(
     """Run every contender once per round; gives their results and, by name, why one was left out."""
     results: dict[str, list[dict[str, float]]] = {}
     left_out: dict[str, str] = {}
+    wanted = arguments.only
     extra = ["--manifest", str(manifest)]
     if arguments.noise_manifest:
         extra += ["--noise-manifest", str(arguments.noise_manifest.resolve())]
@@ -119,7 +121,7 @@ def rounds(
     commands = contenders(arguments)
     for number in range(arguments.rounds):
         for name, command in commands.items():
-            if name in left_out:
+            if name in left_out or (wanted and not any(word in name for word in wanted)):
                 continue
             ours = command[1] == __file__
             words = [*command, *(extra if ours else [str(manifest)])]
@@ -157,23 +159,28 @@ def _ours(
 ) -> dict[str, float]:
     """Our corpus driver from manifest to manifest, records and all, in one process."""
     from nest_ssl.files.manifest import write_rows
-    from nest_ssl.telephone import Mix, run
+    from nest_ssl.telephone import Mix
+    from nest_ssl.telephone.corpus import TelephoneCorpus
+    from nest_ssl.telephone.jobs import merge, run_shard
 
     out_rate = 16000 if what.endswith(" to 16k") else 8000
-    what = what.removesuffix(" to 16k")
+    workers = 2 if what.endswith(", 2 workers") else 1
+    what = what.removesuffix(" to 16k").removesuffix(", 2 workers")
     if what == "default mix":
         mix = Mix.load("default")
     elif what == "GSM alone":
         mix = Mix.load("default", overrides=PLAIN).only("mobile_gsm_fr")
     else:
         mix = Mix.load("default").only(what)
-    noise = {"music": arguments.noise_manifest} if arguments.noise_manifest else None
+    noise = {"music": arguments.noise_manifest} if arguments.noise_manifest else {}
     warm = folder / "warm.jsonl"
     write_rows(warm, rows[: 5 * WARM_UP])
-    common: dict[str, Any] = {"noise_manifests": noise, "out_sr": out_rate, "workers": 1}
-    run(warm, folder / "warm", mix, **common)
-    before, started = _cpu_s(), time.monotonic()
-    run(arguments.manifest, folder / "out", mix, **common)
+    for manifest, out in ((warm, folder / "warm"), (arguments.manifest, folder / "out")):
+        before, started = _cpu_s(), time.monotonic()
+        corpus = TelephoneCorpus(manifest, out, mix, seed=17, recordings=noise, out_rate=out_rate)
+        run_shard(corpus, workers=workers)
+        _, errors = merge(corpus, max_error_rate=0.0)
+        assert errors == 0
     return _result(rows, before, started)
 
 
@@ -227,11 +234,6 @@ def _result(rows: list[dict[str, Any]], cpu_before: float, started: float) -> di
     return {"audio_s": audio_s, "cpu_s": cpu_s, "wall_s": time.monotonic() - started, "files": len(rows)}
 
 
-def efficiency(arguments: argparse.Namespace, manifest: Path) -> float:
-    """Wall time of one worker over that of N, divided by N."""
-    raise NotImplementedError
-
-
 def summary(
     arguments: argparse.Namespace, results: dict[str, list[dict[str, float]]], left_out: dict[str, str]
 ) -> dict[str, Any]:
@@ -256,6 +258,11 @@ def summary(
         verdict = "met" if factor >= least else "MISSED"
         print(f"{name} / {other or 'real time'}: {factor:.2f}, demanded {least:g}: {verdict}")
         demands.append({"name": name, "other": other, "factor": factor, "demanded": least})
+    if "ours default mix, 2 workers" in results:
+        pairs = zip(results["ours default mix"], results["ours default mix, 2 workers"], strict=True)
+        halves = [one["wall_s"] / two["wall_s"] / 2 for one, two in pairs]
+        print(f"efficiency of two workers: {statistics.median(halves):.2f}, demanded 0.9 (wall time)")
+        demands.append({"name": "efficiency", "factor": statistics.median(halves), "demanded": 0.9})
     return {"speeds": speeds, "left_out": left_out, "demands": demands}
 
 
@@ -276,8 +283,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--presets", action="store_true", help="a line for every preset of the default mix")
+    parser.add_argument("--efficiency", action="store_true", help="how well two workers share the work")
     parser.add_argument("--peer-python", help="interpreter with lhotse and phonesim")
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument(
+        "--only", action="append", help="contenders with this word in their name; again for more"
+    )
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
