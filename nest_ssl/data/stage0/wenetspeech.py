@@ -130,7 +130,7 @@ class _Scanner:
         self._buffer, self._position, self._line = "", 0, 1
         self._ended = False
 
-    def _more(self, size: int = CHUNK_BYTES) -> None:
+    def _more(self, size: int) -> None:
         content = self._file.read(size)
         self._ended = not content
         self._buffer = self._buffer[self._position :] + self._decode(content, self._ended)
@@ -151,7 +151,7 @@ class _Scanner:
                 return self._buffer[position]
             if self._ended:
                 raise self._fault("the file ends in the middle; fetch it again")
-            self._more()
+            self._more(CHUNK_BYTES)
 
     def expect(self, mark: str) -> None:
         """Step over `mark`."""
