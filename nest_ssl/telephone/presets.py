@@ -203,8 +203,8 @@ def read_preset(name: str, settings: Mapping[str, Any], weight: float = 1.0) -> 
             rate = codec(coder).sample_rate
             if rate != G712_RATE:
                 raise ValueError(
-                    f"{where}.g712: filters at {G712_RATE} Hz, but the first codec, {coder}, works at {rate} Hz; "
-                    f"set g712 to null"
+                    f"{where}.g712: filters at {G712_RATE} Hz, but the first codec, {coder}, works at {rate} "
+                    f"Hz; set g712 to null"
                 )
     return Preset(
         name=name,
