@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,12 @@ from nest_ssl.files.rows import audio_path, row_identity
 from nest_ssl.telephone import jobs, pieces
 from nest_ssl.telephone.chain import apply_channel, draw_channel
 from nest_ssl.telephone.codecs import CODECS
+from nest_ssl.telephone.filters import apply_filters
 from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key
 from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.recordings import files_below, open_recordings
 from nest_ssl.telephone.records import OutOfSpace, encode
+from nest_ssl.telephone.resample import resample
 from nest_ssl.telephone.row_table import RowsByName, RowTable, scan_rows
 from nest_ssl.telephone.seed import SCHEMA, key_bucket
 from nest_ssl.telephone.settings import file_digest, library_versions, plain
@@ -176,7 +178,7 @@ class Simulation:
         if not source.is_long:
             signal, channel = apply_channel(source.read_all(), rate, drawn, self.bank, out_rate)
             return len(signal), writer.write(path, signal, out_rate), channel
-        shifts = pieces.level_shifts(source.pieces(), rate)
+        shifts = pieces.level_shifts(_as_sent(source, drawn), drawn["rate"])
         num_samples, measured = 0, []
         with writer.stream(path, out_rate) as audio:
             for number, (start, samples) in enumerate(source.pieces()):
@@ -187,6 +189,14 @@ class Simulation:
                 measured.append({"start": start, **_measurements(channel)})
         size = path.stat().st_size
         return num_samples, size, dict(drawn) | {"pieces": measured}
+
+
+def _as_sent(source: Source, channel: Mapping[str, Any]) -> Iterator[tuple[int, np.ndarray]]:
+    """Give the pieces of a recording as the handset colours them, at the rate of the channel."""
+    for start, samples in source.pieces():
+        narrow = resample(samples, source.sample_rate, channel["rate"])
+        handset = {name: channel[name] for name in ("weighting", "high_pass", "g712")}
+        yield start, apply_filters(narrow, channel["rate"], **handset)
 
 
 def _listing_digest(folder: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -159,20 +160,27 @@ def merge(job: Job, max_error_rate: float) -> tuple[int, int]:
 
 def error_line(job: Job, row_number: int, copy: int, utterance: str, error: Exception | str) -> bytes:
     """Give the record of an output that failed."""
+    kind, said = _kind(error), str(error)
+    if isinstance(error, Exception) and not isinstance(error, ValueError | OSError):
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        kind, said = "fault", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
     return records.encode(
         {
             "row": row_number,
             "copy": copy,
             "id": utterance,
-            "kind": _kind(error),
-            "error": f"{job.manifest}:{job.index.line(row_number)}: {error}",
+            "kind": kind,
+            "error": f"{job.manifest}:{job.index.line(row_number)}: {said}",
         }
     )
 
 
 def source_stamp(path: Path) -> list[int]:
-    """Give what tells whether a source file has changed: its size and its time."""
-    status = path.stat()
+    """Give what tells whether a source file has changed, its size and its time; FileNotFoundError."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"audio file {path} does not exist") from error
     return [status.st_size, status.st_mtime_ns]
 
 

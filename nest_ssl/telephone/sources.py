@@ -10,7 +10,7 @@ import numpy as np
 
 from nest_ssl.files.audio import audio_info, read_audio
 from nest_ssl.files.rows import audio_path
-from nest_ssl.telephone.pieces import LONG_S, cut
+from nest_ssl.telephone import pieces
 
 SMALL_BYTES = 4 << 20  # files up to here are decoded as they are
 LONGEST_DECODED_S = 4 * 3600.0  # of codings in which a place is only found by decoding all that is before it
@@ -56,7 +56,7 @@ class Source:
     @property
     def is_long(self) -> bool:
         """True for more than a piece."""
-        return self.num_samples > LONG_S * self.sample_rate
+        return self.num_samples > pieces.LONG_S * self.sample_rate
 
     def read_all(self) -> np.ndarray:
         """Give all samples, float32 (T,)."""
@@ -64,7 +64,7 @@ class Source:
 
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
         """Give (start, samples) of the pieces."""
-        return cut(self.read, self.num_samples, self.sample_rate)
+        return pieces.cut(self.read, self.num_samples, self.sample_rate)
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Give samples, float32 (count,)."""
