@@ -112,7 +112,7 @@ def apply_line_noise(samples: np.ndarray, rate: int, drawn: Drawn) -> np.ndarray
     if drawn is None:
         return samples
     gain = np.float32(10 ** (drawn["level_dbov"] / 20))
-    stretch = _white_noise()
+    stretch = white_noise()
     noisy = np.empty_like(samples)
     done, start = 0, drawn["start"]
     while done < len(samples):
@@ -276,7 +276,7 @@ def _on(
 
 
 @lru_cache(maxsize=1)
-def _white_noise() -> np.ndarray:
+def white_noise() -> np.ndarray:
     """Give NOISE_SAMPLES float32 of unit variance, always the same."""
     noise = np.random.Generator(np.random.Philox(key=NOISE_KEY)).standard_normal(NOISE_SAMPLES, np.float32)
     noise.setflags(write=False)

@@ -22,6 +22,7 @@ from nest_ssl.telephone.draws import (
     happens,
     weighted,
 )
+from nest_ssl.telephone.line import NOISE_SAMPLES, white_noise
 from nest_ssl.telephone.recordings import Recordings
 from nest_ssl.telephone.seed import NUM_BUCKETS, key_bucket
 
@@ -31,8 +32,8 @@ EXPONENT = {"min": 0.0, "max": 2.0}
 MAX_TALKERS = 50
 
 LOWEST_HZ = 20.0  # coloured noise is flat below, or its power would have no bound
-LONGEST_PERIOD = 1 << 19  # samples after which coloured noise begins again: a minute at 8 kHz
-TRIES = 10  # draws of a talker before babble makes do with fewer
+LONGEST_PERIOD = 1 << 18  # samples after which coloured noise begins again: half a minute at 8 kHz
+STEP_SAMPLES = 1000  # its length is rounded up to these, so that few spectra are designed
 # Utterances of each bucket that babble is made of, spread over the manifest: so few that all of them, decoded
 # once, stay in memory.
 VOICES_PER_BUCKET = 8
@@ -77,9 +78,8 @@ class TalkerPool:
         """Give up to `count` different rows of other keys than `key`."""
         candidates = self._rows[key_bucket(key, self._split_seed)]
         chosen: list[int] = []
-        for _ in range(TRIES * count if len(candidates) else 0):
-            row = int(candidates[rng.integers(len(candidates))])
-            if row not in chosen and self.names(row)[0] != key:
+        for row in candidates[rng.permutation(len(candidates))].tolist():
+            if self.names(row)[0] != key:
                 chosen.append(row)
                 if len(chosen) == count:
                     break
@@ -142,7 +142,7 @@ class NoiseBank:
             noise["starts"] = [round(float(start), 6) for start in rng.random(len(rows))]
         elif kind == "coloured":
             noise["exponent"] = float(draw(rng, settings.get("exponent", EXPONENT)))
-            noise["seed"] = int(rng.integers(2**53))
+            noise["start"] = int(rng.integers(NOISE_SAMPLES))
         else:
             index = self._recordings[kind].index
             row = int(rng.integers(len(index)))
@@ -161,7 +161,7 @@ class NoiseBank:
         """
         kind = noise["kind"]
         if kind == "coloured":
-            return coloured_noise(num_samples, noise["exponent"], noise["seed"], rate), []
+            return coloured_noise(num_samples, noise["exponent"], noise["start"], rate), []
         source = self._voices if kind == "babble" else self._recordings.get(kind)
         if source is None:
             raise ValueError(
@@ -186,18 +186,22 @@ class NoiseBank:
         return total, left_out
 
 
-def coloured_noise(num_samples: int, exponent: float, seed: int, rate: int = 8000) -> np.ndarray:
-    """Give (T,) float32 Gaussian noise whose power falls with 1 / frequency ** exponent above 20 Hz."""
+def coloured_noise(num_samples: int, exponent: float, start: int, rate: int = 8000) -> np.ndarray:
+    """Give (T,) float32 Gaussian noise whose power falls with 1 / frequency ** exponent above 20 Hz.
+
+    start: the place of its spectrum in a stretch of random numbers made once, 0 to NOISE_SAMPLES.
+    """
     if num_samples == 0:
         return np.zeros(0, np.float32)
-    rng = np.random.Generator(np.random.Philox(key=seed))
-    size = min(fft.next_fast_len(max(num_samples, 2), real=True), LONGEST_PERIOD)
-    spectrum = rng.standard_normal(2 * (size // 2 + 1), dtype=np.float32).view(np.complex64)
-    spectrum *= np.exp(np.float32(-exponent / 2) * _log_hertz(size, rate))
+    size = fft.next_fast_len(-(-num_samples // STEP_SAMPLES) * STEP_SAMPLES, real=True)
+    size = min(size, LONGEST_PERIOD)
+    places = np.arange(start, start + 2 * (size // 2 + 1))
+    spectrum = np.take(white_noise(), places, mode="wrap").view(np.complex64)
+    spectrum = spectrum * np.exp(np.float32(-exponent / 2) * _log_hertz(size, rate))
     return np.resize(fft.irfft(spectrum, size), num_samples) * np.float32(np.sqrt(size))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _log_hertz(size: int, rate: int) -> np.ndarray:
     return np.log(np.maximum(fft.rfftfreq(size, 1 / rate), LOWEST_HZ)).astype(np.float32)
 
