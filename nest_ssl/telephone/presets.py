@@ -29,7 +29,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "conf" / "telephone.yaml"
 SECTIONS = ("channel", "presets", "mixes")
 # Settings that are not drawn by a stage of their own; loss is what the `loss` of legs starts from.
 OTHERS = ("loss", "legs", "recorder")
-WORD_WEIGHTS = ("law", "kinds", "send")  # keys whose mapping gives weights of words, not settings
+WORD_WEIGHTS = ("law", "kinds", "send", "shape")  # keys whose mapping gives weights of words, not settings
 
 log = logging.getLogger(__name__)
 
