@@ -16,13 +16,12 @@ import numpy as np
 
 from nest_ssl.data.sources.build import BuildOptions, SourceReport, rows_of
 from nest_ssl.data.sources.record import SourceOptions, Unusable
-from nest_ssl.data.splits import double_digests
 from nest_ssl.data.stage0.rows import Row, rows_in, sorter
 from nest_ssl.data.stage0.settings import SetSettings, Source
 from nest_ssl.data.stage0.steps import write_json
 from nest_ssl.data.stage0.wenetspeech import SourceCount, check_selection, wenetspeech_rows
 from nest_ssl.files.atomic import replaced
-from nest_ssl.files.rows import row_id, row_identity, split_position, text_digest
+from nest_ssl.files.rows import row_id, row_identity, split_position
 
 PER_RECORDING_IN_A_TEST = 10
 
@@ -170,27 +169,18 @@ def _completed(row: Row, settings: SetSettings, folder: Path) -> tuple[Row, str,
 
 
 def _pick(picked: Path, out: Path, settings: SetSettings, seed: int, count: ReadCount) -> int:
-    """Write the rows that go on: with max_utterances those whose ids hash lowest, the same on every machine.
-
-    Ids must differ: a double is numbered by its line, and the annotation filter finds equal audio and text.
-    """
+    """Write the rows that go on: with max_utterances those whose ids hash lowest, the same everywhere."""
     positions = np.fromiter((split_position(row["id"], seed) for row in rows_in(picked)), dtype=np.uint64)
     most = settings.max_utterances
     highest = None
     if most is not None and len(positions) > most:
         highest = int(np.partition(positions, most - 1)[most - 1])
         count.not_selected["beyond max_utterances"] += len(positions) - most
-    doubles = double_digests(row["id"] for row in rows_in(picked))
-    seen: Counter[str] = Counter()
     kept = 0
     with replaced(out) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for row, position in zip(rows_in(picked), positions, strict=True):
             if highest is not None and (int(position) > highest or kept == most):
                 continue
-            if doubles and text_digest(row["id"]) in doubles:
-                seen[row["id"]] += 1
-                if seen[row["id"]] > 1:
-                    row["id"] = f"{row['id']}~{seen[row['id']]}"
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             kept += 1
     return kept
