@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 LETTERS_PER_SYLLABLE = 3.0  # English running speech: 4.7 letters and 1.5 syllables a word
 
@@ -53,6 +54,7 @@ class TextLength:
         return best if weights[best] else "none"
 
 
+@lru_cache(maxsize=1024)  # several rules ask for the text of the same row
 def text_length(text: str) -> TextLength:
     """Count a text; punctuation, spaces and symbols count for nothing."""
     if text.isascii():
