@@ -28,6 +28,7 @@ WEAKEST_HARMONIC_DB = -20.0
 CARBON_NEGATIVE = 1.6  # a carbon microphone yields that much more under low pressure before it saturates
 CLIP_SHAPES = ("hard", "carbon")
 MAX_DELAY_MS = 1000.0
+SPREAD = 2654435761  # the golden section of 2**32
 NOISE_SAMPLES, NOISE_KEY = 1 << 19, 0  # a minute at 8 kHz; drawing noise anew took 20 times as long as adding
 
 AGC_BLOCK_S = 0.002
@@ -99,11 +100,11 @@ def check_line_noise(settings: Settings, where: str) -> None:
 
 
 def draw_line_noise(rng: np.random.Generator, settings: Settings) -> dict[str, Any] | None:
-    """Give {"level_dbov", "start"}: the place in a stretch of noise made once."""
+    """Give {"level_dbov", "seed"}."""
     if settings is None or not happens(rng, settings["probability"]):
         return None
     level_dbov = float(draw(rng, settings["level_dbov"]))
-    return {"level_dbov": level_dbov, "start": int(rng.integers(NOISE_SAMPLES))}
+    return {"level_dbov": level_dbov, "seed": int(rng.integers(2**53))}
 
 
 def apply_line_noise(samples: np.ndarray, rate: int, drawn: Drawn) -> np.ndarray:
@@ -114,7 +115,7 @@ def apply_line_noise(samples: np.ndarray, rate: int, drawn: Drawn) -> np.ndarray
     gain = np.float32(10 ** (drawn["level_dbov"] / 20))
     stretch = white_noise()
     noisy = np.empty_like(samples)
-    done, start = 0, drawn["start"]
+    done, start = 0, noise_start(drawn["seed"])
     while done < len(samples):
         piece = stretch[start : start + len(samples) - done]
         np.multiply(piece, gain, out=noisy[done : done + len(piece)])
@@ -273,6 +274,11 @@ def _on(
     check_keys(settings, ("probability", *keys), where, optional)
     check_probability(settings["probability"], f"{where}.probability")
     return True
+
+
+def noise_start(seed: int) -> int:
+    """Give the place in `white_noise` that a seed stands for; those of successive seeds lie far apart."""
+    return seed * SPREAD % NOISE_SAMPLES
 
 
 @lru_cache(maxsize=1)

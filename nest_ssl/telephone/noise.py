@@ -22,7 +22,7 @@ from nest_ssl.telephone.draws import (
     happens,
     weighted,
 )
-from nest_ssl.telephone.line import NOISE_SAMPLES, white_noise
+from nest_ssl.telephone.line import noise_start, white_noise
 from nest_ssl.telephone.recordings import Recordings
 from nest_ssl.telephone.seed import NUM_BUCKETS, key_bucket
 
@@ -142,7 +142,7 @@ class NoiseBank:
             noise["starts"] = [round(float(start), 6) for start in rng.random(len(rows))]
         elif kind == "coloured":
             noise["exponent"] = float(draw(rng, settings.get("exponent", EXPONENT)))
-            noise["start"] = int(rng.integers(NOISE_SAMPLES))
+            noise["seed"] = int(rng.integers(2**53))
         else:
             index = self._recordings[kind].index
             row = int(rng.integers(len(index)))
@@ -161,7 +161,7 @@ class NoiseBank:
         """
         kind = noise["kind"]
         if kind == "coloured":
-            return coloured_noise(num_samples, noise["exponent"], noise["start"], rate), []
+            return coloured_noise(num_samples, noise["exponent"], noise["seed"], rate), []
         source = self._voices if kind == "babble" else self._recordings.get(kind)
         if source is None:
             raise ValueError(
@@ -186,16 +186,16 @@ class NoiseBank:
         return total, left_out
 
 
-def coloured_noise(num_samples: int, exponent: float, start: int, rate: int = 8000) -> np.ndarray:
+def coloured_noise(num_samples: int, exponent: float, seed: int, rate: int = 8000) -> np.ndarray:
     """Give (T,) float32 Gaussian noise whose power falls with 1 / frequency ** exponent above 20 Hz.
 
-    start: the place of its spectrum in a stretch of random numbers made once, 0 to NOISE_SAMPLES.
+    Its spectrum is cut from a stretch of random numbers made once, at the place of `seed`.
     """
     if num_samples == 0:
         return np.zeros(0, np.float32)
     size = fft.next_fast_len(-(-num_samples // STEP_SAMPLES) * STEP_SAMPLES, real=True)
     size = min(size, LONGEST_PERIOD)
-    places = np.arange(start, start + 2 * (size // 2 + 1))
+    places = noise_start(seed) + np.arange(2 * (size // 2 + 1))
     spectrum = np.take(white_noise(), places, mode="wrap").view(np.complex64)
     spectrum = spectrum * np.exp(np.float32(-exponent / 2) * _log_hertz(size, rate))
     return np.resize(fft.irfft(spectrum, size), num_samples) * np.float32(np.sqrt(size))

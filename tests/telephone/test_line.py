@@ -153,7 +153,7 @@ def test_dc_moves_every_sample_by_whole_steps():
 
 
 def test_line_noise_is_white_and_at_its_level():
-    noise = apply("line_noise", np.zeros(30 * RATE), {"level_dbov": -70.0, "start": 500_000})
+    noise = apply("line_noise", np.zeros(30 * RATE), {"level_dbov": -70.0, "seed": 500_000})
     assert rms_dbov(noise) == pytest.approx(-70.0, abs=0.05)
     power = signal.welch(noise, RATE, nperseg=256)[1][1:-1]
     assert 10 * np.log10(power.max() / power.min()) < 2.0
@@ -162,9 +162,17 @@ def test_line_noise_is_white_and_at_its_level():
 
 def test_line_noise_goes_on_where_its_stretch_ends():
     length = line.NOISE_SAMPLES + 100
-    noise = apply("line_noise", np.zeros(length), {"level_dbov": -60.0, "start": 7})
+    noise = apply("line_noise", np.zeros(length), {"level_dbov": -60.0, "seed": 7})
     assert np.array_equal(noise[:100], noise[line.NOISE_SAMPLES :])
     assert np.all(noise != 0)
+
+
+def test_line_noise_of_neighbouring_seeds_has_nothing_in_common():
+    first, second = (
+        apply("line_noise", np.zeros(4 * RATE), {"level_dbov": -60.0, "seed": seed}) for seed in (11, 12)
+    )
+    likeness = signal.correlate(first, second, method="fft") / np.sum(first**2)
+    assert np.abs(likeness).max() < 0.05
 
 
 def harmonics_db(samples: np.ndarray, hertz: int) -> np.ndarray:

@@ -45,23 +45,23 @@ def bank(prompts) -> NoiseBank:
 @pytest.mark.parametrize("rate", [8000, 16000])
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
 def test_coloured_noise_falls_as_its_exponent_says(exponent, rate):
-    noise = coloured_noise(rate * 30, exponent, start=3, rate=rate)
+    noise = coloured_noise(rate * 30, exponent, seed=3, rate=rate)
     hertz, power = signal.welch(noise, rate, nperseg=2048)
     inside = (hertz > 60) & (hertz < 3800)
     slope = np.polyfit(np.log10(hertz[inside]), np.log10(power[inside]), 1)[0]
     assert slope == pytest.approx(-exponent, abs=0.07)
 
 
-def test_coloured_noise_is_gaussian_and_depends_on_its_start_alone():
-    noise = coloured_noise(80000, 0.0, start=4)
+def test_coloured_noise_is_gaussian_and_depends_on_its_seed_alone():
+    noise = coloured_noise(80000, 0.0, seed=4)
     assert np.mean((noise / noise.std()) ** 4) == pytest.approx(3.0, abs=0.1)
-    assert np.array_equal(noise, coloured_noise(80000, 0.0, start=4))
-    assert abs(np.corrcoef(noise, coloured_noise(80000, 0.0, start=5))[0, 1]) < 0.02
+    assert np.array_equal(noise, coloured_noise(80000, 0.0, seed=4))
+    assert abs(np.corrcoef(noise, coloured_noise(80000, 0.0, seed=5))[0, 1]) < 0.02
 
 
 def test_long_coloured_noise_has_no_seam():
     length = noise_module.LONGEST_PERIOD
-    noise = coloured_noise(length + 1000, 2.0, start=1)
+    noise = coloured_noise(length + 1000, 2.0, seed=1)
     steps = np.abs(np.diff(noise))
     assert steps[length - 1] < 6 * steps.std()
 
