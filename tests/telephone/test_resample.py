@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import soxr
 from scipy import signal
 
 from nest_ssl.telephone.resample import converted_length, resample
@@ -36,3 +37,15 @@ def test_up_and_down_again_keeps_speech(speech):
     low = signal.butter(8, 3500, fs=RATE, output="sos")  # only the edge of the band is lost
     kept, lost = signal.sosfilt(low, narrow), signal.sosfilt(low, again - narrow)
     assert 10 * np.log10(np.sum(kept**2) / np.sum(lost**2)) > 45
+
+
+@pytest.mark.parametrize("rates", [(16000, 8000), (8000, 16000), (44100, 8000), (11025, 16000)])
+def test_a_resampler_that_is_used_again_forgets_what_it_had(rates):
+    rng = np.random.default_rng(3)
+    for length in (4000, 1, 159, 40001, 2, 4000):
+        samples = rng.standard_normal(length).astype(np.float32)
+        once = soxr.resample(samples, *rates, "HQ")
+        expected = np.zeros(converted_length(length, *rates), np.float32)
+        n = min(len(once), len(expected))
+        expected[:n] = once[:n]
+        np.testing.assert_array_equal(resample(samples, *rates), expected)
