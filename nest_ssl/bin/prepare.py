@@ -29,13 +29,14 @@ from nest_ssl import __version__
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.config import load_config, resolved
 from nest_ssl.data.length_limits import LengthLimits
+from nest_ssl.data.prompts import PromptSettings, prompt_tokens
 from nest_ssl.data.stage0.channel import ChannelSettings
 from nest_ssl.data.stage0.check import LIMITS, REPORT, check_folder
 from nest_ssl.data.stage0.html import render_html
 from nest_ssl.data.stage0.lengths import columns
 from nest_ssl.data.stage0.markdown import overview, render_markdown, table
 from nest_ssl.data.stage0.parallel import worker_count
-from nest_ssl.data.stage0.pipeline import PROMPT_TOKENS, SIDES, STEPS, Run, SetFiles, prepare_set
+from nest_ssl.data.stage0.pipeline import SIDES, STEPS, Run, SetFiles, prepare_set
 from nest_ssl.data.stage0.report import MEASURED, describe_set, measure_outputs
 from nest_ssl.data.stage0.settings import KINDS, SetSettings, parse_source, set_settings
 from nest_ssl.data.stage0.steps import Steps, write_json
@@ -196,14 +197,19 @@ def measure(files: SetFiles, shared: Run, steps: Steps) -> None:
 
 def funasr_limits(sets: list[SetSettings], shared: Run) -> dict[str, Any]:
     """FunASR's keys in their own units, the smallest that leave no line of any set out."""
+    assert shared.tokenizer is not None
     found: dict[str, list[np.ndarray]] = {}
+    most = 0
     for each in sets:
+        prompt = PromptSettings.from_config(each.prompt, f"sets.{each.name}.prompt")
+        tokens = prompt_tokens(prompt, shared.tokenizer)
+        most = max(most, tokens)
         for side in SIDES:
             manifest = SetFiles(shared.out / each.name).manifest(side)
-            for unit, values in columns(manifest, shared.tokenizer, PROMPT_TOKENS).items():
+            for unit, values in columns(manifest, shared.tokenizer, tokens).items():
                 found.setdefault(unit, []).append(values)
     joined = {unit: np.concatenate(values) for unit, values in found.items()}
-    return LengthLimits().funasr_limits(joined, prompt_tokens=PROMPT_TOKENS)
+    return LengthLimits().funasr_limits(joined, prompt_tokens=most)
 
 
 def write_limits(path: Path, limits: Mapping[str, Any]) -> None:
@@ -281,7 +287,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="recordings of a kind of noise [music]; may be repeated",
     )
     add("--missing", choices=("refuse", "drop"), default="refuse", help="presets whose codec is missing")
-    add("--workers", type=int, default=1, metavar="N", help="processes; 0: one per core [%(default)s]")
+    add("--workers", type=int, default=0, metavar="N", help="processes; 0: one per core [%(default)s]")
     add("--preview", action="store_true", help="stop after showing what the length limits would remove")
     add("--test", action="store_true", help=f"the whole of it on {TEST_ROWS} utterances per set, to DIR-test")
     add(

@@ -127,8 +127,8 @@ def _counts(files: SetFiles, section: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(files.dropped, 0, "wrong count", f"it has {reasons}, the report says otherwise")
     for side in SIDES:
         gone = {row["id"] for row in rows_in(files.dropped) if row["step"] == "messages"}
-        rows = [row for row in rows_in(files.manifest(side)) if row["id"] not in gone]
-        hours = round(sum(row["duration"] for row in rows) / 3600, 4)
+        seconds = sum(row["duration"] for row in rows_in(files.manifest(side)) if row["id"] not in gone)
+        hours = round(seconds / 3600, 4)
         if abs(hours - section["hours"][side]) > 2e-4:
             yield Problem(
                 files.manifest(side), 0, "wrong hours", f"{hours} h, the report says {section['hours'][side]}"

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from nest_ssl.data.length_limits import LengthLimits, as_columns, preview_table, row_lengths
+from nest_ssl.data.length_limits import LengthLimits, preview_table
+from nest_ssl.data.lengths import as_columns, row_lengths
+from nest_ssl.data.stage0.parallel import batches
 from nest_ssl.data.stage0.rows import rows_in, sorter
 from nest_ssl.data.stage0.steps import write_json
 from nest_ssl.text.llm_tokenizer import LlmTokenizer
 
+ROWS_AT_ONCE = 8192
 NEED_TOKENS = ("text_length", "sampler_length", "sequence_length")
 
 
@@ -29,8 +32,15 @@ def usable_limits(
 
 
 def columns(path: Path, tokenizer: LlmTokenizer | None, prompt_tokens: int) -> dict[str, np.ndarray]:
-    """Give the lengths of the rows of a working file, {unit: (N,) float64}."""
-    return as_columns([row_lengths(row, tokenizer, prompt_tokens) for row in rows_in(path)])
+    """Give the lengths of the rows of a working file, {unit: (N,) float64}; NaN where a row lacks a unit."""
+    parts = []
+    for batch in batches(rows_in(path), ROWS_AT_ONCE):
+        parts.append((len(batch), as_columns([row_lengths(row, tokenizer, prompt_tokens) for row in batch])))
+    units = dict.fromkeys(unit for _, part in parts for unit in part)
+    return {
+        unit: np.concatenate([part.get(unit, np.full(number, np.nan)) for number, part in parts])
+        for unit in units
+    }
 
 
 def preview_limits(

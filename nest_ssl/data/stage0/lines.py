@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nest_ssl.data.messages import PromptSettings, to_messages
+from nest_ssl.data.messages import to_messages
+from nest_ssl.data.prompts import PromptSettings
 from nest_ssl.data.stage0.rows import rows_in, sorter
 from nest_ssl.text.llm_tokenizer import LlmTokenizer
 

@@ -8,6 +8,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -40,7 +41,8 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
     under_way: deque[Future[Result]] = deque()
     try:
         for item in items:
-            under_way.append(pool.submit(function, item))
+            with _interrupts_held_back():  # submitting may start a worker
+                under_way.append(pool.submit(function, item))
             if len(under_way) >= UNDER_WAY_PER_WORKER * workers:
                 yield under_way.popleft().result()
         while under_way:
@@ -59,6 +61,23 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
             batch = []
     if batch:
         yield batch
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Keep Ctrl-C for the end of the block; processes that are started within never see it (not on Windows).
+
+    Without it a worker that is still importing would print a traceback.
+    """
+    set_mask = getattr(signal, "pthread_sigmask", None)
+    if set_mask is None:
+        yield
+        return
+    before = set_mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        set_mask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupt() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nest_ssl.data.annotation import AnnotationRules
-from nest_ssl.data.messages import PromptSettings
+from nest_ssl.data.prompts import PromptSettings, prompt_tokens
 from nest_ssl.data.stage0.annotate import facts_path, filter_annotation, measure
 from nest_ssl.data.stage0.channel import ChannelSettings, make_audio
 from nest_ssl.data.stage0.divide import divide
@@ -32,8 +32,6 @@ from nest_ssl.text.llm_tokenizer import LlmTokenizer
 
 SIDES = ("train", "dev")
 STEPS = ("read", "annotation", "length", "split", "channel", "messages")
-PROMPT_TOKENS = 64  # of the system message, the prompt and the marks around them; FunASR's have about 40
-
 log = logging.getLogger(__name__)
 
 Advance = Callable[[int], Any]
@@ -107,6 +105,7 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
     prompt = PromptSettings.from_config(settings.prompt, f"sets.{settings.name}.prompt")
     limits, waiting = usable_limits(settings.length, run.tokenizer, f"sets.{settings.name}.length")
     steps = Steps(work, settings.name, run.redo)
+    tokens = prompt_tokens(prompt, run.tokenizer) if run.tokenizer else 0
 
     def counted(
         step: str, total: int | None, body: Callable[[Callable[[int], Any]], object]
@@ -159,7 +158,7 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
             settings.name,
             ", ".join(waiting),
         )
-    table = preview_limits(annotated, work, limits, run.tokenizer, PROMPT_TOKENS)
+    table = preview_limits(annotated, work, limits, run.tokenizer, tokens)
     run.show(f"{settings.name}: what the length limits remove of {count_rows(annotated)} rows\n\n{table}\n")
     if run.preview_only:
         return False
@@ -176,7 +175,7 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
         [annotated],
         [fitting, work / "length-dropped.jsonl"],
         counted("length", count_rows(annotated), lambda advance: filter_lengths(
-            annotated, work, limits, run.tokenizer, PROMPT_TOKENS, advance)),
+            annotated, work, limits, run.tokenizer, tokens, advance)),
     )  # fmt: skip
     _not_empty(fitting, settings, work / "length-dropped.jsonl")
 

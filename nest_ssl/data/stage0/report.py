@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -108,11 +109,11 @@ class _Columns:
     """What is gathered over the rows of a set."""
 
     def __init__(self) -> None:
-        self.durations: dict[str, list[float]] = {"train": [], "dev": [], "dropped": []}
-        self.rates: dict[str, list[float]] = {"train": [], "dev": []}
-        self.lengths: dict[str, list[float]] = {"duration_s": [], "speech_length": [], "text_length": []}
-        self.levels: list[float | None] = []
-        self.activities: list[float | None] = []
+        # arrays: a list would take four times the memory, and there may be millions of rows
+        self.durations = {"train": array("d"), "dev": array("d"), "dropped": array("d")}
+        self.rates = {"train": array("d"), "dev": array("d")}
+        self.lengths = {"duration_s": array("d"), "speech_length": array("d"), "text_length": array("d")}
+        self.levels, self.activities = array("d"), array("d")
         self.source_rates: Counter[int] = Counter()
         self.channels = _Channels()
         self.samples: dict[str, dict[int, dict[str, Any]]] = {"train": {}, "dev": {}}
@@ -181,8 +182,8 @@ def _add_side(files: SetFiles, side: str, columns: _Columns) -> None:
         columns.lengths["duration_s"].append(row["duration"])
         for name in ("speech_length", "text_length"):
             columns.lengths[name].append(line[name])
-        columns.levels.append(row.get("source_level_dbov"))
-        columns.activities.append(row.get("source_activity"))
+        columns.levels.append(_number(row.get("source_level_dbov")))
+        columns.activities.append(_number(row.get("source_activity")))
         if row.get("source_rate"):
             columns.source_rates[row["source_rate"]] += 1
         if isinstance(row.get("channel"), Mapping):
@@ -258,17 +259,22 @@ def _round_width(width: float) -> float:
 
 def _summary(values: Iterable[float | None]) -> dict[str, float] | None:
     """Percentiles, mean and extremes of the values that there are; None for none."""
-    array = np.array([value for value in values if value is not None], dtype=float)
-    if not len(array):
+    there = np.fromiter(map(_number, values), dtype=float)
+    there = there[np.isfinite(there)]
+    if not len(there):
         return None
-    quantiles = np.percentile(array, PERCENTILES)
+    quantiles = np.percentile(there, PERCENTILES)
     found = {
-        "min": array.min(),
+        "min": there.min(),
         **{f"p{share}": q for share, q in zip(PERCENTILES, quantiles, strict=True)},
-        "max": array.max(),
-        "mean": array.mean(),
+        "max": there.max(),
+        "mean": there.mean(),
     }
     return {name: round(float(value), 3) for name, value in found.items()}
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _hours(seconds: Sequence[float]) -> float:
