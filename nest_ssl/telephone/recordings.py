@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nest_ssl.files.atomic import replaced
-from nest_ssl.files.audio import audio_info, read_audio
+from nest_ssl.files.audio import Channel, audio_info, read_audio
 from nest_ssl.files.decode import SOX_SUFFIXES, STREAM_SUFFIXES
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.rows import audio_path, row_identity
@@ -22,6 +22,8 @@ from nest_ssl.telephone.resample import resample
 SPARE_S = 0.05  # read more than is needed, for roundings of times to samples
 KEPT_S = 8.0  # recordings up to this long are kept decoded
 KEPT_BYTES = 64 << 20  # of these, in each process
+LONG_BYTES = 64 << 20  # long recordings are kept, as they were read, where all of a manifest fit into this
+LONG_RATE = 16000  # Hz, taken for their size before they are read
 
 SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".aif", ".aiff", ".au", ".snd", ".sph", ".nist", ".caf", ".w64", ".rf64")
@@ -61,8 +63,15 @@ class _Sound(NamedTuple):
 class Recordings:
     """The rows of a manifest as sound.  `index`: the manifest, whose audio may be of any rate and layout."""
 
-    def __init__(self, index: ManifestIndex, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(
+        self, index: ManifestIndex, kept_bytes: int = KEPT_BYTES, long_bytes: int = LONG_BYTES
+    ) -> None:
         self.index = index
+        durations = getattr(index, "durations", None)
+        size = np.inf if durations is None else 2.0 * LONG_RATE * float(np.sum(durations, dtype=float))
+        self._keeps_long = size <= long_bytes  # not if a row states no duration: then the sum is NaN
+        self._long_room = long_bytes
+        self._long: dict[int, tuple[np.ndarray, int] | None] = {}
         self._kept: OrderedDict[tuple[int, int], _Sound] = OrderedDict()
         self._room = kept_bytes
 
@@ -99,7 +108,8 @@ class Recordings:
         needed = num_samples / rate + SPARE_S
         name = row_identity(row)
         if length > max(needed, KEPT_S):
-            samples, found_rate = read_audio(path, None, offset + start * (length - needed), needed, channel)
+            begin = offset + start * (length - needed)
+            samples, found_rate = self._part(row_number, path, (offset, length), (begin, needed), channel)
             samples = resample(samples, found_rate, rate)[:num_samples]
             return _Sound(name, samples, 1.0, _rms(samples), False)
         samples, found_rate = read_audio(path, None, offset, length + (0 if offset else SPARE_S), channel)
@@ -114,6 +124,35 @@ class Recordings:
         while self._room < 0:
             self._room += self._kept.popitem(last=False)[1].samples.nbytes
         return kept
+
+    def _part(
+        self,
+        row_number: int,
+        path: Path,
+        row: tuple[float, float],
+        part: tuple[float, float],
+        channel: Channel,
+    ) -> tuple[np.ndarray, int]:
+        """Give what read_audio gives of a part (offset, duration) of a row's file, from memory if it is kept."""
+        if self._keeps_long and row_number not in self._long and self._long_room > 0:
+            kept = self._long[row_number] = _as_int16(path, row[0], row[1] + SPARE_S, channel)
+            self._long_room -= kept[0].nbytes if kept else 0
+        kept = self._long.get(row_number)
+        if kept is None:
+            return read_audio(path, None, *part, channel)
+        samples, rate = kept
+        begin = int(part[0] * rate) - int(row[0] * rate)
+        return samples[begin : begin + int(part[1] * rate)] / np.float32(32768.0), rate
+
+
+def _as_int16(path: Path, offset: float, duration: float, channel: Channel) -> tuple[np.ndarray, int] | None:
+    """Read a recording as int16 (T,); None if that would change it or cannot be done."""
+    try:
+        samples, rate = read_audio(path, None, offset, duration, channel)
+    except (ValueError, OSError):
+        return None  # a part of it may be sound
+    pcm = np.rint(samples * np.float32(32768.0)).astype(np.int16)
+    return (pcm, rate) if np.array_equal(pcm / np.float32(32768.0), samples) else None
 
 
 def open_recordings(source: Path, listing: Path) -> tuple[ManifestIndex, list[str]]:

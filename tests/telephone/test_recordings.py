@@ -99,13 +99,23 @@ def test_sources_without_recordings_are_refused(tmp_path):
 
 def test_of_a_long_recording_only_what_is_needed_is_read(sounds, asked):
     index, _ = open_recordings(sounds, sounds / "list.jsonl")
-    source = Recordings(index)
+    source = Recordings(index, long_bytes=1000)
     samples = soundfile.read(sounds / "street" / "long.wav", dtype="float32")[0]
     for start in (0.0, 0.37, 1.0):
         found = whole(source, 1, "street/long.wav", start, 2 * RATE)
         begin = int(start * (20.0 - 2.0 - recordings.SPARE_S) * RATE)
         assert np.array_equal(found, samples[begin : begin + 2 * RATE])
     assert max(asked) < 2.1
+
+
+def test_long_recordings_that_fit_in_memory_are_read_once_and_give_the_same(sounds, asked):
+    index, _ = open_recordings(sounds, sounds / "list.jsonl")
+    kept, read = Recordings(index), Recordings(index, long_bytes=1000)
+    for rate in (RATE, 2 * RATE):
+        for start in (0.0, 0.37, 0.999999, 1.0):
+            pieces = [whole(source, 1, "street/long.wav", start, 2 * RATE, rate) for source in (kept, read)]
+            np.testing.assert_array_equal(*pieces)
+    assert sum(seconds is None or seconds > 10 for seconds in asked) == 1
 
 
 def test_a_manifest_without_durations_makes_no_one_read_all(sounds, asked, tmp_path_factory):
