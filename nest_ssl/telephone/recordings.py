@@ -71,6 +71,7 @@ class Recordings:
         size = np.inf if durations is None else 2.0 * LONG_RATE * float(np.sum(durations, dtype=float))
         self._keeps_long = size <= long_bytes  # not if a row states no duration: then the sum is NaN
         self._long_room = long_bytes
+        self._read_s: dict[int, float] = {}
         self._long: dict[int, tuple[np.ndarray, int] | None] = {}
         self._kept: OrderedDict[tuple[int, int], _Sound] = OrderedDict()
         self._room = kept_bytes
@@ -133,10 +134,15 @@ class Recordings:
         part: tuple[float, float],
         channel: Channel,
     ) -> tuple[np.ndarray, int]:
-        """Give what read_audio gives of a part (offset, duration) of a row's file, from memory if it is kept."""
+        """Give what read_audio gives of a part (offset, duration) of a row's file.
+
+        The whole of it is read, and kept, once as much has been read of it in parts.
+        """
         if self._keeps_long and row_number not in self._long and self._long_room > 0:
-            kept = self._long[row_number] = _as_int16(path, row[0], row[1] + SPARE_S, channel)
-            self._long_room -= kept[0].nbytes if kept else 0
+            self._read_s[row_number] = self._read_s.get(row_number, 0.0) + part[1]
+            if self._read_s[row_number] > row[1]:
+                kept = self._long[row_number] = _as_int16(path, row[0], row[1] + SPARE_S, channel)
+                self._long_room -= kept[0].nbytes if kept else 0
         kept = self._long.get(row_number)
         if kept is None:
             return read_audio(path, None, *part, channel)

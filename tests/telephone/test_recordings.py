@@ -111,6 +111,8 @@ def test_of_a_long_recording_only_what_is_needed_is_read(sounds, asked):
 def test_long_recordings_that_fit_in_memory_are_read_once_and_give_the_same(sounds, asked):
     index, _ = open_recordings(sounds, sounds / "list.jsonl")
     kept, read = Recordings(index), Recordings(index, long_bytes=1000)
+    for _ in range(11):  # of 2 s, of a recording of 20 s
+        whole(kept, 1, "street/long.wav", 0.5, 2 * RATE)
     for rate in (RATE, 2 * RATE):
         for start in (0.0, 0.37, 0.999999, 1.0):
             pieces = [whole(source, 1, "street/long.wav", start, 2 * RATE, rate) for source in (kept, read)]
