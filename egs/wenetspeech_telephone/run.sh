@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fun-ASR-Nano on 8 kHz telephone speech: WenetSpeech through simulated telephone channels, and recorded calls.
+# Fun-ASR-Nano on 8 kHz telephone speech: WenetSpeech through simulated channels, and recorded calls.
 #
 # Stage 0 makes the data: annotation errors out, lengths within limits, train and dev apart, messages lines
 # for FunASR, and a report (data/stage0/STAGE0_REPORT.html). Try it on 50 utterances first:
