@@ -6,6 +6,7 @@ What the standard library and PyTorch need to work on this machine they have tak
 nest_ssl reaches for afterwards is not there.  Processes that it spawns run this file's first part as well.
 """
 
+import ctypes.util
 import errno
 import importlib
 import multiprocessing
@@ -38,6 +39,7 @@ from tests.like_windows_names import MISSING_IN_OS, MISSING_MODULES, MISSING_SIG
 def become_windows() -> None:
     """Take the names away, and lay Windows' rules about open files over os."""
     platform.platform()  # its answer is kept
+    ctypes.util.find_library = lambda name: None  # it asks os.uname here, and the search path there
     fcntl = importlib.import_module("fcntl")
     # These two ask at every call what system this is.
     before = types.SimpleNamespace(**vars(sys))

@@ -139,27 +139,23 @@ class Simulation:
         """Give the function that makes one output."""
         return partial(self._simulate, AudioWriter(self.temporary, self.corpus.format))
 
-    def audio_path(self, utterance: str, copy: int) -> Path:
-        """Where one copy of an utterance is written; different ids never share a path."""
-        name = self.table.audio_name(utterance, "." + self.corpus.format)
-        return self.corpus.out / f"copy{copy}" / name
-
     def _simulate(self, writer: AudioWriter, unit: Unit) -> bytes:
         corpus, (row_number, copy) = self.corpus, unit
         row = corpus.index.row(row_number)
         utterance = row_identity(row)
         try:
-            stamp = jobs.source_stamp(audio_path(row, corpus.manifest))
-            source = Source(row, corpus.manifest, stamp[0])
+            source_path = audio_path(row, corpus.manifest)
+            stamp = jobs.source_stamp(source_path)
+            source = Source(row, source_path, stamp[0])
             drawn = draw_channel(corpus.mix, self.bank, corpus.seed, utterance, prompt_key(row), copy)
-            path = self.audio_path(utterance, copy)
-            num_samples, size, channel = self._make(source, drawn, writer, path)
+            name = f"copy{copy}/{self.table.audio_name(utterance, '.' + corpus.format)}"
+            num_samples, size, channel = self._make(source, drawn, writer, f"{corpus.out}/{name}")
         except OutOfSpace:
             raise
         except Exception as error:  # one file must not end a corpus; all are counted
             return jobs.error_line(corpus, row_number, copy, utterance, error)
         made = {name: value for name, value in row.items() if name not in REPLACED_FIELDS}
-        made["audio_filepath"] = path.relative_to(corpus.out.parent).as_posix()
+        made["audio_filepath"] = f"{corpus.out.name}/{name}"
         made["duration"] = num_samples / corpus.out_rate
         made["id"] = f"{utterance}#telephone{copy}"
         made["source_id"] = utterance
@@ -171,7 +167,7 @@ class Simulation:
         return encode(record | {"bytes": [size], "source": stamp, "manifest": [made]})
 
     def _make(
-        self, source: Source, drawn: dict[str, Any], writer: AudioWriter, path: Path
+        self, source: Source, drawn: dict[str, Any], writer: AudioWriter, path: str
     ) -> tuple[int, int, dict[str, Any]]:
         """Send a recording through the drawn channel, write it; gives its length, its bytes, the record."""
         rate, out_rate = source.sample_rate, self.corpus.out_rate
@@ -187,7 +183,7 @@ class Simulation:
                 audio.write(signal)
                 num_samples += len(signal)
                 measured.append({"start": start, **_measurements(channel)})
-        size = path.stat().st_size
+        size = Path(path).stat().st_size
         return num_samples, size, dict(drawn) | {"pieces": measured}
 
 

@@ -31,7 +31,7 @@ class OutOfSpace(OSError):
     """The output could not be written; what is done is recorded and will not be done again."""
 
 
-def out_of_space(error: OSError, path: Path) -> OutOfSpace:
+def out_of_space(error: OSError, path: Path | str) -> OutOfSpace:
     """Give the error to raise where the disk refused to write `path`."""
     way_out = "what is done is recorded; free some space and give the same command again to go on"
     return OutOfSpace(error.errno, f"{error.strerror}; {way_out}", str(path))

@@ -6,7 +6,6 @@ import hashlib
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,14 @@ class RowTable:
     names: np.ndarray
     crowded: Mapping[int, int]
 
-    def audio_name(self, utterance: str, suffix: str) -> PurePosixPath:
-        """Give the relative path of an utterance's audio; different ids never share one."""
+    def audio_name(self, utterance: str, suffix: str) -> str:
+        """Give the relative path, with /, of an utterance's audio; different ids never share one."""
         folder, _, last = utterance.rpartition("/")
         parts = [file_name(part) for part in utterance.split("/")]
         digits = self.crowded.get(text_digest(folder), 0) if self.crowded else 0
         # "%-" begins no name that file_name gives, so that no id's own folder is taken for a level
         level = [f"%-{text_digest(last):016x}"[: digits + 2]] if digits else []
-        return PurePosixPath(*parts[:-1], *level, parts[-1] + suffix)
+        return "/".join([*parts[:-1], *level, parts[-1] + suffix])
 
 
 def scan_rows(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from nest_ssl.files.audio import audio_info, read_audio
-from nest_ssl.files.rows import audio_path
 from nest_ssl.telephone import pieces
 
 SMALL_BYTES = 4 << 20  # files up to here are decoded as they are
@@ -18,17 +17,18 @@ RATES = (4000, 384000)  # Hz, lowest and highest
 
 
 class Source:
-    """A row's recording.  sample_rate: the file's; is_long: so long that it is to be taken in pieces.
+    """A row's recording, in the file `path`.
 
+    sample_rate: the file's; is_long: so long that it is to be taken in pieces;
     channel: overrides the row's channel_selector.  Raises ValueError or FileNotFoundError, naming the file,
     for what cannot be read, is empty, holds values that are not finite, has a rate outside of RATES, or is
     too long for its coding.
     """
 
     def __init__(
-        self, row: Mapping[str, Any], manifest: Path, file_bytes: int, channel: int | str | None = None
+        self, row: Mapping[str, Any], path: Path, file_bytes: int, channel: int | str | None = None
     ) -> None:
-        self.path = audio_path(row, manifest)
+        self.path = path
         self.channel = row.get("channel_selector") if channel is None else channel
         self._offset = row.get("offset") or 0.0
         # without an offset the file is the utterance: a rounded duration must not cut its last sample

@@ -137,7 +137,7 @@ class Upsampling:
             path = audio_path(row, corpus.manifest)
             stamp = jobs.source_stamp(path)
             for channel in self._channels(row, path):
-                new_row, size = self._one(row, utterance, channel, stamp[0], writer)
+                new_row, size = self._one(row, utterance, channel, path, stamp[0], writer)
                 made.append(new_row)
                 sizes.append(size)
         except OutOfSpace:
@@ -159,12 +159,12 @@ class Upsampling:
         return [0 if self.corpus.channels == "first" else self.corpus.channels]
 
     def _one(
-        self, row: Mapping[str, Any], utterance: str, channel: int | str | None, file_bytes: int,
-        writer: AudioWriter,
+        self, row: Mapping[str, Any], utterance: str, channel: int | str | None, source_path: Path,
+        file_bytes: int, writer: AudioWriter,
     ) -> tuple[dict[str, Any], int]:  # fmt: skip
         """Upsample one channel of a row; gives its manifest row and the size of its file."""
         corpus = self.corpus
-        source = Source(row, corpus.manifest, file_bytes, channel)
+        source = Source(row, source_path, file_bytes, channel)
         rate = source.sample_rate
         if rate != RATE and not corpus.any_rate:
             hint = "it needs none of this" if rate == OUT_RATE else "it is no telephone recording as it came"
@@ -173,7 +173,8 @@ class Upsampling:
             )
         split = corpus.channels == "split" and channel is not None
         folder = f"channel{channel}" if split else "audio"
-        path = corpus.out / folder / self.table.audio_name(utterance, "." + corpus.format)
+        name = f"{folder}/{self.table.audio_name(utterance, '.' + corpus.format)}"
+        path = f"{corpus.out}/{name}"
         limits = _Limits()
         if source.num_samples <= BLOCK_S * rate:
             signal = limits.to_int16(upsample_block(source.read_all(), rate, corpus.quality))
@@ -182,9 +183,9 @@ class Upsampling:
             with writer.stream(path, OUT_RATE) as audio:
                 for block in _blocks(source, corpus.quality):
                     audio.write(limits.to_int16(block))
-            size = path.stat().st_size
+            size = Path(path).stat().st_size
         made = {name: value for name, value in row.items() if name not in REPLACED_FIELDS}
-        made["audio_filepath"] = path.relative_to(corpus.out.parent).as_posix()
+        made["audio_filepath"] = f"{corpus.out.name}/{name}"
         made["duration"] = limits.num_samples / OUT_RATE
         made["id"] = f"{utterance}#channel{channel}" if split else utterance
         if split:

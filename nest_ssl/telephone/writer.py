@@ -30,11 +30,11 @@ class AudioWriter:
     """
 
     def __init__(self, temporary: Path, format: str) -> None:
-        self._temporary = temporary
+        self._folder, self._temporary = temporary, f"{temporary}/{os.getpid()}.tmp"
         self._format = FORMATS[format]
-        self._folders: set[Path] = set()
+        self._folders: set[str] = set()
 
-    def write(self, path: Path, samples: np.ndarray, sample_rate: int) -> int:
+    def write(self, path: str, samples: np.ndarray, sample_rate: int) -> int:
         """Write int16 (T,); gives the size in bytes. Raises OutOfSpace."""
         content = audio_bytes(samples, sample_rate, self._format)
         with self._renamed(path) as temporary:
@@ -42,7 +42,7 @@ class AudioWriter:
         return len(content)
 
     @contextlib.contextmanager
-    def stream(self, path: Path, sample_rate: int) -> Iterator[Any]:
+    def stream(self, path: str, sample_rate: int) -> Iterator[Any]:
         """Give an open file whose `write` takes int16 (T,) pieces. Raises OutOfSpace."""
         options: dict[str, Any] = {"format": self._format, "subtype": "PCM_16"}
         with self._renamed(path) as temporary, _Stream(temporary) as file:
@@ -51,30 +51,26 @@ class AudioWriter:
             file.check()
 
     @contextlib.contextmanager
-    def _renamed(self, path: Path) -> Iterator[Path]:
-        temporary = self._temporary / f"{os.getpid()}.tmp"
+    def _renamed(self, path: str) -> Iterator[str]:
         try:
-            self._make_folder(temporary.parent)
-            self._make_folder(path.parent)
-            yield temporary
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise out_of_space(error, path) from error
-        except BaseException:
-            temporary.unlink(missing_ok=True)
+            folder = path.rpartition("/")[0]
+            if folder not in self._folders:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                self._folders.add(folder)
+            yield self._temporary
+            os.replace(self._temporary, path)  # noqa: PTH105  of strings, at half the price of paths
+        except BaseException as error:
+            Path(self._temporary).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise out_of_space(error, path) from error
             raise
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder not in self._folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._folders.add(folder)
 
 
 class _Stream(io.FileIO):
     """A file that keeps the error of a refused write, which libsndfile would report without its reason."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__(path, "w+")
         self._error: OSError | None = None
 
@@ -105,7 +101,7 @@ def audio_bytes(samples: np.ndarray, sample_rate: int, format: str) -> bytes:
     return content.getvalue()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: str, content: bytes) -> None:
     """Write a file; OSError if the disk refuses."""
     with open(path, "wb", buffering=0) as file:
         view = memoryview(content)

@@ -400,10 +400,10 @@ def test_a_file_that_the_system_refuses_leaves_nothing_behind(tmp_path, streamed
     try:
         with pytest.raises(OutOfSpace) as caught:
             if streamed:
-                with files.stream(tmp_path / "a" / "b.flac", 8000) as audio:
+                with files.stream(f"{tmp_path}/a/b.flac", 8000) as audio:
                     audio.write(noise)
             else:
-                files.write(tmp_path / "a" / "b.flac", noise, 8000)
+                files.write(f"{tmp_path}/a/b.flac", noise, 8000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.errno == errno.EFBIG
