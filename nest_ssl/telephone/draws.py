@@ -26,7 +26,8 @@ def draw(rng: np.random.Generator, setting: Any, decimals: int = 4) -> Any:
     if not isinstance(setting, Mapping):
         return setting
     if setting.keys() == INTERVAL:
-        return round(float(rng.uniform(setting["min"], setting["max"])), decimals)
+        low = setting["min"]
+        return round(float(low + (setting["max"] - low) * rng.random()), decimals)  # faster than rng.uniform
     if setting.keys() == NORMAL:
         value = rng.normal(setting["mean"], setting["deviation"])
         return round(float(min(max(value, setting["min"]), setting["max"])), decimals)
