@@ -19,6 +19,7 @@ import soxr
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.decode import Audio, open_audio, reason
 
+LARGEST_FLOAT = 65536.0  # of float files: more than integers that nobody divided by their full scale
 NO_LIMIT = 1 << 62  # of frames, where the header only estimates how many there are
 
 Channel = int | Sequence[int] | str | None
@@ -86,10 +87,9 @@ def read_audio(
         present = file.num_frames - start
         wanted = int(duration_s * rate) if duration_s is not None and duration_s > 0 else -1
         if file.missing_frames and (wanted < 0 or wanted > present):
-            raise ValueError(
-                f"{path}: the audio is damaged: it ends {file.missing_frames / rate:.3f} s before "
-                f"the end that its header states; fetch or convert the file again"
-            )
+            before = f"{file.missing_frames / rate:.3f} s before the end that its header states"
+            ends = before if file.missing_frames > 1 else "within a frame or a page: it was cut off"
+            raise ValueError(f"{path}: the audio is damaged: it ends {ends}; fetch or convert the file again")
         expected = present if wanted < 0 else min(wanted, present)
         try:
             samples = file.read(start, expected if file.exact or wanted >= 0 else NO_LIMIT)
@@ -97,7 +97,7 @@ def read_audio(
             raise ValueError(f"{path}: the audio is damaged: {reason(error)}") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        if len(samples) < expected and file.exact:
+        if len(samples) < expected - file.slack:
             raise ValueError(
                 f"{path}: the audio is damaged: {expected} samples follow from {offset_s or 0.0} s on, "
                 f"only {len(samples)} can be decoded; fetch or convert the file again"
@@ -105,12 +105,8 @@ def read_audio(
         may_hold_nan = getattr(file, "may_hold_nan", False)
     if len(samples) == 0:
         raise ValueError(f"{path}: no audio samples (offset {offset_s or 0.0} s, duration {duration_s} s)")
-    if may_hold_nan and not np.isfinite(samples).all():
-        bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
-        raise ValueError(
-            f"{path}: {len(bad)} of {len(samples)} samples are not finite (NaN or infinity), the first "
-            f"is sample {start + bad[0]}; convert the file again"
-        )
+    if may_hold_nan:
+        _check_floats(samples, start, path)
     mono = _select(samples, channel, path)
     if sample_rate is None or sample_rate == rate:
         return mono, rate
@@ -149,6 +145,23 @@ def write_audio(path: str | os.PathLike, samples: np.ndarray, sample_rate: int) 
         samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
     with replaced(path) as temporary:
         soundfile.write(temporary, samples, sample_rate, subtype="PCM_16", format=container)
+
+
+def _check_floats(samples: np.ndarray, start: int, path: Audio) -> None:
+    """Raise ValueError unless (T, channels) floats are finite and of a size that a scale could explain."""
+    peak = max(samples.max(), -samples.min())  # NaN where there is one
+    if peak <= LARGEST_FLOAT:
+        return
+    bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{path}: {len(bad)} of {len(samples)} samples are not finite (NaN or infinity), the first "
+            f"is sample {start + bad[0]}; convert the file again"
+        )
+    raise ValueError(
+        f"{path}: the audio is damaged: it has samples up to {peak:.3g}, where full scale is 1; "
+        f"convert the file again"
+    )
 
 
 def _select(samples: np.ndarray, channel: Channel, path: Audio) -> np.ndarray:

@@ -6,13 +6,15 @@ import io
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from math import inf
 from pathlib import Path, PurePath
 from typing import IO, Any, Protocol
 
 import numpy as np
 import soundfile
 
-from nest_ssl.files import sphere, telephone_formats
+from nest_ssl.files import containers, sphere, telephone_formats
 from nest_ssl.files.streams import StreamReader
 
 Audio = str | os.PathLike | io.IOBase  # a stream's str() names it in messages
@@ -23,7 +25,17 @@ EXACT_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "NIST", "C
 
 # First bytes that no headerless recording has by chance: they win over the suffix.
 MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"wvpk", b"ID3")
-STREAM_MAGICS = (b"\x1aE\xdf\xa3", b"\x30\x26\xb2\x75", b"ajkg", b"wvpk", b"RIFF", b"caff", b"FORM", b"OggS")
+STREAM_MAGICS = (
+    b"\x1aE\xdf\xa3",
+    b"\x30\x26\xb2\x75",
+    b"ajkg",
+    b"wvpk",
+    b"RIFF",
+    b"caff",
+    b"FORM",
+    b"OggS",
+    b"fLaC",
+)
 STREAM_SUFFIXES = (
     *(".aac", ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".wma", ".ac3", ".ape"),
     *(".mp2", ".mp3", ".opus", ".oga", ".spx", ".shn", ".wv", ".tta", ".ts"),
@@ -39,18 +51,30 @@ FROM_THE_START = (
 LEAD_IN_S = {"MPEG_LAYER_III": 2.0, "OPUS": 2.0}  # decoded and dropped: longer than what these remember
 SHORT_S = 60.0  # nearer to the start than this, decoding from there costs less than a wrong sample
 
-UNKNOWN_SIZE = 0x7FFFF000  # a wav that was written into a pipe states this much or more, or nothing
+RATES = (100, 10_000_000)  # Hz; what states another sample rate is damaged
+BLOCK_FRAMES = 1 << 20  # read at a time where the header may lie about the length
+UNKNOWN_FRAMES = 1 << 62  # what libsndfile gives for FLAC that was written into a pipe
+WAV49_BYTES, WAV49_SAMPLES = 65, 320  # a block of GSM in a wav
+PLAUSIBLE_FRAMES = 64  # in a byte; files of silence hold more, and are read in blocks
+
+# Bytes of a sample in the codings of libsndfile in which they are the same for all.
+SAMPLE_BYTES = {
+    **{"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4},
+    **{"FLOAT": 4, "DOUBLE": 8},
+}
 
 
 class Reader(Protocol):
     """An open audio file.
 
-    exact: num_frames is the true length; seekable: a part costs no decoding of what is before it;
-    missing_frames: what the header states and the file lacks.
+    exact: num_frames is the true length; slack: so many frames fewer than num_frames may be decoded from a
+    file that is whole, infinity where num_frames is an estimate; seekable: a part costs no decoding of what
+    is before it; missing_frames: what the header states and the file lacks.
     """
 
     format: str
     exact: bool
+    slack: float
     seekable: bool
     sample_rate: int
     num_frames: int
@@ -82,6 +106,15 @@ def open_audio(source: Audio) -> Reader:
 
 
 def _open(file: Any, source: Any, name: str) -> Reader:
+    reader = _reader(file, source, name)
+    if not RATES[0] <= reader.sample_rate <= RATES[1]:
+        raise ValueError(
+            f"{name}: not readable as audio: its header states a sample rate of {reader.sample_rate} Hz"
+        )
+    return reader
+
+
+def _reader(file: Any, source: Any, name: str) -> Reader:
     suffix = PurePath(name).suffix.lower()
     file.seek(0)
     head = file.read(16)
@@ -106,16 +139,53 @@ def _open(file: Any, source: Any, name: str) -> Reader:
             )
         file.seek(0)
         source = io.BytesIO(file.read())  # soundfile takes the name .raw for its word
+    promise = containers.promised(file, head)
+    mp3 = containers.mp3_frames(file) if _may_be_mp3(head, suffix) else None
+    ogg_is_cut = head.startswith(containers.OGG_PAGE) and containers.ogg_is_cut(file)
+    file.seek(0)
     try:
-        return _SndfileReader(file, source)
+        reader = _SndfileReader(file, source)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         said = reason(error)
-    if head.startswith(STREAM_MAGICS) or head[4:8] == b"ftyp" or suffix in STREAM_SUFFIXES:
+    else:
+        reader.compare(promise, mp3)
+        if ogg_is_cut:
+            reader.missing_frames = 1  # at least
+        # libsndfile guesses the length of a variable bit rate from the first frame, and reads no further
+        guessed = mp3 is not None and not mp3.stated and mp3.num_samples > reader.num_frames
+        if not guessed and reader.num_frames < UNKNOWN_FRAMES:
+            return reader
+        said = "of a file that states no length only a part is read"
+    if head.startswith(STREAM_MAGICS) or head[4:8] == b"ftyp" or suffix in STREAM_SUFFIXES or mp3:
         try:
-            return StreamReader(file)
+            stream = StreamReader(file)
         except ValueError as error:
             said = f"{said} (libsndfile); {error} (PyAV)"
+        else:
+            stream.missing_frames = _missing(promise, stream.num_frames, None)
+            if ogg_is_cut or mp3:
+                stream.missing_frames = max(int(ogg_is_cut), mp3.missing if mp3 else 0, stream.missing_frames)
+            return stream
     raise ValueError(f"{name}: not readable as audio: {said}")
+
+
+def _may_be_mp3(head: bytes, suffix: str) -> bool:
+    return head.startswith(b"ID3") or (
+        (suffix in (".mp3", ".mp2") or head[:1] == b"\xff") and not head.startswith(MAGICS)
+    )
+
+
+def _missing(promise: containers.Promise | None, num_frames: int, frame_bytes: int | None) -> int:
+    """Frames that are promised and not there; frame_bytes: None for codings whose frames differ in size."""
+    if promise is None:
+        return 0
+    lacking = max(0, promise.frames - num_frames)
+    if frame_bytes is not None:
+        return max(lacking, promise.stated // frame_bytes - promise.present // frame_bytes)
+    if promise.stated <= promise.present:
+        return lacking
+    share = (promise.stated - promise.present) / max(1, promise.present)
+    return max(lacking, 1, round(share * num_frames))
 
 
 class _Kept:
@@ -136,8 +206,11 @@ class _SndfileReader:
 
     def __init__(self, file: IO[bytes], source: Any) -> None:
         self._file, self._source = file, source
+        self._plausible_frames = PLAUSIBLE_FRAMES * file.seek(0, io.SEEK_END)
         self._used = False
         self._audio = audio = self._reopened()
+        if audio.format == "RAW":  # libsndfile takes an .au file without a header for mu-law
+            raise RuntimeError("it has no header")
         self.format = f"{audio.format} {audio.subtype}"
         self.sample_rate, self.channels = audio.samplerate, audio.channels
         self.num_frames = max(0, audio.frames)
@@ -146,7 +219,8 @@ class _SndfileReader:
         self._from_start = audio.subtype in FROM_THE_START or not self._may_seek
         self.seekable = not self._from_start
         self.may_hold_nan = audio.subtype in ("FLOAT", "DOUBLE")
-        self.missing_frames = self._missing_frames()
+        self.slack: float = 0 if audio.format in (*EXACT_FORMATS, "OGG") else inf
+        self.missing_frames = 0
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Give (T, channels) float32, integers as fractions of their full scale; ValueError for damage."""
@@ -170,7 +244,10 @@ class _SndfileReader:
             skip -= skipped
         if not self._may_seek:  # soundfile would allocate whatever is asked for
             count = max(0, min(count, self.num_frames - start))
-        return audio.read(count, dtype="float32", always_2d=True)
+        if min(count, self.num_frames) <= self._plausible_frames:
+            return audio.read(count, dtype="float32", always_2d=True)
+        blocks = [np.zeros((0, self.channels), np.float32), *self._blocks(audio, count)]
+        return np.concatenate(blocks)
 
     def close(self) -> None:
         """Close the file."""
@@ -181,22 +258,29 @@ class _SndfileReader:
         self._file.seek(0)
         return soundfile.SoundFile(self._source)
 
-    def _missing_frames(self) -> int:
-        """Frames that the size in the header of a PCM wav promises beyond the end of the file."""
-        if self._audio.format not in ("WAV", "WAVEX") or not self._audio.subtype.startswith("PCM"):
-            return 0
-        self._file.seek(0)
-        head = self._file.read(1 << 12)
-        size = self._file.seek(0, io.SEEK_END)
-        position = 12
-        while position + 8 <= len(head):
-            length = int.from_bytes(head[position + 4 : position + 8], "little")
-            if head[position : position + 4] == b"data":
-                width = self.channels * int(self._audio.subtype[-2:].lstrip("_US") or 8) // 8
-                missing = position + 8 + length - size
-                return missing // width if missing > 0 and length < UNKNOWN_SIZE else 0
-            position += 8 + length + length % 2
-        return 0
+    def _blocks(self, audio: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
+        """Give up to `count` frames in parts, so that nothing is allocated on the word of a header."""
+        while count > 0:
+            size = max(1, BLOCK_FRAMES // self.channels)
+            block = audio.read(min(count, size), dtype="float32", always_2d=True)
+            if len(block) == 0:
+                return
+            yield block
+            count -= len(block)
+
+    def compare(self, promise: containers.Promise | None, mp3: containers.Mp3Frames | None) -> None:
+        """Take into account what the headers say of the length."""
+        if promise is not None and self.format == "WAV GSM610":
+            # libsndfile decodes the byte that pads an odd number of blocks, and noise, as one more block
+            whole = promise.present // WAV49_BYTES * WAV49_SAMPLES
+            self.num_frames = min(self.num_frames, whole)
+        width = SAMPLE_BYTES.get(self._audio.subtype)
+        frame_bytes = width * self.channels if width else None
+        self.missing_frames = max(self.missing_frames, _missing(promise, self.num_frames, frame_bytes))
+        if self._audio.format == "MP3" and mp3 is not None:
+            self.missing_frames = max(self.missing_frames, mp3.missing)
+            if mp3.stated:
+                self.slack = 2 * mp3.frame
 
 
 def _through_sox(source: Any, name: str) -> Reader:

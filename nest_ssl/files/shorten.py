@@ -30,6 +30,7 @@ MEANS = {2: 0x80, 4: 0x8000, 6: 0x8000}
 
 DIFFERENCE_3, QUIT, BLOCK_SIZE, BIT_SHIFT, LINEAR, ZERO, VERBATIM = 3, 4, 5, 6, 7, 8, 9
 
+MOST_SAMPLES = 1 << 26  # of one channel where no header states their number: two hours at 8 kHz
 WINDOW_BYTES = 1 << 16
 LONGEST_NUMBER = 64  # bits
 LONGEST_ZEROS = 1 << 20  # bits; a longer run of zeros is damage
@@ -126,12 +127,14 @@ class _Bits:
         self._start, self._end = 8 * first, 8 * first + len(self._bits)
 
 
-def decode_shorten(content: bytes, channels: int | None = None) -> tuple[np.ndarray, str]:
-    """Decode a stream that begins with "ajkg".
+def decode_shorten(
+    content: bytes, channels: int | None = None, num_frames: int = -1
+) -> tuple[np.ndarray, str]:
+    """Decode a stream that begins with "ajkg"; num_frames: how many it holds, -1 = not known.
 
     Gives (samples, coding): int64 (T, channels), and what they are: "pcm16" or "pcm8" values around zero, or
-    "ulaw" / "alaw" bytes.  Raises ValueError for damage, for a number of channels other than `channels`, and
-    for the types that shorten compresses with loss.
+    "ulaw" / "alaw" bytes.  Raises ValueError for damage, which more samples than `num_frames` are, for a
+    number of channels other than `channels`, and for the types that shorten compresses with loss.
     """
     if content[:4] != MAGIC:
         raise ValueError("no shorten stream")
@@ -152,11 +155,13 @@ def decode_shorten(content: bytes, channels: int | None = None) -> tuple[np.ndar
         bits.unsigned(7)
     state = [_Channel(max(3, max_order), num_means, MEANS.get(kind, 0), version) for _ in range(num_channels)]
     pieces: list[list[np.ndarray]] = [[] for _ in range(num_channels)]
-    turn = shift = 0
+    turn = shift = num_samples = 0
+    largest = block
+    limit = num_channels * (num_frames if num_frames >= 0 else MOST_SAMPLES)
     while (function := bits.unsigned(2)) != QUIT:
         if function == BLOCK_SIZE:
             block = bits.number()
-            if not 0 < block <= 1 << 20:
+            if not 0 < block <= largest:
                 raise ValueError(f"a block of {block} samples: the stream is damaged")
         elif function == BIT_SHIFT:
             shift = bits.unsigned(2)
@@ -166,6 +171,9 @@ def decode_shorten(content: bytes, channels: int | None = None) -> tuple[np.ndar
             for _ in range(bits.unsigned(5)):
                 bits.unsigned(8)
         elif function in (ZERO, LINEAR) or function <= DIFFERENCE_3:
+            num_samples += block
+            if num_samples > limit:
+                raise ValueError(f"more than {limit} samples: the stream or the header is damaged")
             values = state[turn].block(function, bits, block, shift)
             pieces[turn].append(_shifted(values, shift, kind))
             turn = (turn + 1) % num_channels

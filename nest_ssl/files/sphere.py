@@ -91,6 +91,7 @@ class SphereReader:
 
     format = "NIST SPHERE"
     exact = True
+    slack = 0.0
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -142,7 +143,7 @@ class SphereReader:
     def _decompressed(self) -> np.ndarray:
         self._file.seek(self.header.size)
         try:
-            samples, coding = decode_shorten(self._file.read(), self.header.channels)
+            samples, coding = decode_shorten(self._file.read(), self.header.channels, self.header.num_frames)
         except ValueError as error:
             raise ValueError(f"its shorten-compressed audio is damaged: {error}") from error
         if coding in ("ulaw", "alaw"):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import inf
 from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
+
+GUESSED = ("mp3", "aac", "ac3")  # FFmpeg guesses their length from the bit rate
+SLACK_S = 0.5  # what codecs cut off at both ends, and rounded times of the containers
 
 
 def load_av(reason: str) -> ModuleType:
@@ -58,6 +62,7 @@ class StreamReader:
     exact = False
     seekable = False
     missing_frames = 0
+    slack = inf
 
     def __init__(self, file: IO[bytes]) -> None:
         av = self._av = load_av("this format")
@@ -79,6 +84,8 @@ class StreamReader:
             if not self.sample_rate or not self.channels:
                 raise ValueError("the file states no sample rate or no channels")
             self.num_frames = self._stated_frames(container, stream)
+            if len(container.streams) == 1 and container.format.name not in GUESSED:
+                self.slack = SLACK_S * self.sample_rate
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Give (T, channels) float32 of `count` frames from `start` on, fewer at the end."""
@@ -99,6 +106,9 @@ class StreamReader:
 
     def _stated_frames(self, container: Any, stream: Any) -> int:
         """What the container says of the stream's length, or else what its packets say."""
+        if container.format.name in GUESSED:
+            packets = [packet.duration or 0 for packet in container.demux(stream)]
+            return round(sum(packets) * (stream.time_base or 0) * self.sample_rate)
         if stream.duration is not None and stream.time_base is not None:
             return round(stream.duration * stream.time_base * self.sample_rate)
         if container.duration:

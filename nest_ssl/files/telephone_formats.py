@@ -35,12 +35,14 @@ AMR_MAGIC, AMR_WB_MAGIC = b"#!AMR\n", b"#!AMR-WB\n"
 # Bytes of a frame by the type in its first byte, that byte included. Source: RFC 4867, 3GPP TS 26.101.
 AMR_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 7, 6, 6, 1, 1, 1, 1)
 AMR_WB_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
+AMR_RESERVED, AMR_WB_RESERVED = (12, 13, 14), (10, 11, 12, 13)
 
 
 class HeaderlessReader:
     """Reads a file of one channel whose coding its suffix gives."""
 
     exact = True
+    slack = 0.0
     channels = 1
 
     def __init__(self, file: IO[bytes], suffix: str) -> None:
@@ -51,7 +53,8 @@ class HeaderlessReader:
         size = file.seek(0, io.SEEK_END)
         self.missing_frames = 0
         if self._coding == "gsm":
-            self._check_gsm(size)
+            file.seek(0)
+            self._check_gsm(file.read(4 * GSM_FRAME_BYTES))
             self.num_frames = size // GSM_FRAME_BYTES * GSM_FRAME_SAMPLES
             self.missing_frames = GSM_FRAME_SAMPLES if size % GSM_FRAME_BYTES else 0
         elif self._coding == "linear":
@@ -88,24 +91,29 @@ class HeaderlessReader:
             )
         if self._coding == "gsm":
             content = self._file.read(-(-end // GSM_FRAME_SAMPLES) * GSM_FRAME_BYTES)
+            self._check_gsm(content)
             subtype = "GSM610"
         else:
             content, subtype = self._file.read((end + 1) // 2), "VOX_ADPCM"
         options: Any = {"format": "RAW", "subtype": subtype, "samplerate": 8000, "channels": 1}
         return soundfile.read(io.BytesIO(content), frames=end, dtype="float32", **options)[0]
 
-    def _check_gsm(self, size: int) -> None:
+    def _check_gsm(self, content: bytes) -> None:
         """Each frame of GSM 06.10 begins with the four bits 1101."""
-        for frame in range(min(size // GSM_FRAME_BYTES, 4)):
-            self._file.seek(frame * GSM_FRAME_BYTES)
-            if self._file.read(1)[0] >> 4 != 0xD:
-                raise ValueError("no GSM 06.10 frames of 33 bytes, the content of a .gsm file")
+        first = np.frombuffer(content, np.uint8)[::GSM_FRAME_BYTES]
+        wrong = np.flatnonzero(first[: len(content) // GSM_FRAME_BYTES] >> 4 != 0xD)
+        if len(wrong):
+            raise ValueError(
+                f"no GSM 06.10 frames of {GSM_FRAME_BYTES} bytes, the content of a .gsm file "
+                f"(frame {wrong[0]} is none)"
+            )
 
 
 class AmrReader:
     """Reads an AMR or AMR-WB file (storage format of RFC 4867, one channel)."""
 
     exact = True
+    slack = 0.0
     channels = 1
     seekable = False
 
@@ -121,7 +129,10 @@ class AmrReader:
         position = len(AMR_WB_MAGIC if wideband else AMR_MAGIC)
         self._packets: list[bytes] = []
         while position < len(content):
-            end = position + sizes[content[position] >> 3 & 0x0F]
+            kind = content[position] >> 3 & 0x0F
+            if kind in (AMR_WB_RESERVED if wideband else AMR_RESERVED):
+                raise ValueError(f"frame {len(self._packets)} is of type {kind}, which does not exist")
+            end = position + sizes[kind]
             if end > len(content):
                 break
             self._packets.append(content[position:end])
