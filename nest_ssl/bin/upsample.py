@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nest_ssl.bin.corpus_options import add_corpus_options, finish, run_corpus
 from nest_ssl.bin.terminal import run
-from nest_ssl.telephone.upsample import CHANNELS, QUALITIES, CallCorpus
+from nest_ssl.telephone.upsampling import CHANNELS, QUALITIES, CallCorpus
 
 
 def main(argv: list[str]) -> int:

@@ -6,6 +6,8 @@
     received, record = channel(samples, sr=16000, key="utterance 7", seed=17, out_sr=8000)
     channel.replay(samples, record)                     # the same samples again, from what was written down
     mix = telephone.Mix.load("china")                   # the same for a mix of presets
+    telephone.run("train.jsonl", "data/telephone", mix, seed=17)             # a corpus
+    telephone.upsample("calls.jsonl", "data/calls_16k")                      # real calls, from 8 to 16 kHz
 
 The names are loaded when they are used: importing this package imports nothing.
 """
@@ -14,10 +16,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nest_ssl.telephone.api import Channel, preset
+    from nest_ssl.telephone.api import Channel, preset, run, upsample
     from nest_ssl.telephone.presets import Mix
 
-__all__ = ["Channel", "Mix", "preset"]
+__all__ = ["Channel", "Mix", "preset", "run", "upsample"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from nest_ssl.telephone.chain import apply_channel, draw_channel, replay
 from nest_ssl.telephone.draws import nearest
 from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.presets import Mix, read_preset
+
+if TYPE_CHECKING:
+    from nest_ssl.telephone.jobs import Job
 
 # What loses packets beside `rate`.
 OTHER_LOSSES = dict.fromkeys(("enter", "leave", "jitter", "frame_error_rate", "fade_ms", "trace"))
@@ -96,6 +99,72 @@ def preset(
         changed = read_preset(name, overridden(original.settings, overrides, f"presets.{name}"))
         chosen = Mix(chosen.name, (changed,), chosen.others)
     return Channel(chosen, bank)
+
+
+def run(
+    manifest_in: str | Path,
+    out_dir: str | Path,
+    mix: Mix,
+    seed: int,
+    copies: int = 1,
+    out_sr: int = 16000,
+    fmt: str = "flac",
+    workers: int = 0,
+    shard: tuple[int, int] = (1, 1),
+    noise: Mapping[str, str | Path] | None = None,
+    max_error_rate: float = 0.01,
+    force: bool = False,
+) -> Path | None:
+    """Send the speech of a manifest through channels of a mix, as `python -m nest_ssl.bin.simulate` does.
+
+    Gives the manifest written, OUT_DIR.jsonl; None after one shard (i, n) of several, which
+    `nest_ssl.bin.simulate --merge` puts together.  What an earlier run has done is not done again.
+    workers: processes, 0 for all CPUs; noise: by kind, a manifest or a folder of recordings.  Raises
+    TooManyErrors, with their file, if more than `max_error_rate` of the utterances failed.
+    """
+    from nest_ssl.telephone.corpus import TelephoneCorpus
+
+    recordings = {kind: Path(path) for kind, path in (noise or {}).items()}
+    corpus = TelephoneCorpus(
+        Path(manifest_in), Path(out_dir), mix, seed, copies, recordings, out_sr, format=fmt
+    )
+    return _done(corpus, workers, shard, max_error_rate, force)
+
+
+def upsample(
+    manifest_in: str | Path,
+    out_dir: str | Path,
+    to: int = 16000,
+    quality: str = "soxr_hq",
+    channels: int | str | None = None,
+    fmt: str = "flac",
+    workers: int = 0,
+    shard: tuple[int, int] = (1, 1),
+    max_error_rate: float = 0.01,
+    force: bool = False,
+) -> Path | None:
+    """Bring the 8 kHz calls of a manifest to 16 kHz, as `python -m nest_ssl.bin.upsample` does.
+
+    quality: soxr_hq, soxr_vhq or wide; channels: of files with several, `split`, `first`, `average` or an
+    index.  The rest as for `run`.
+    """
+    from nest_ssl.telephone.upsampling import OUT_RATE, CallCorpus
+
+    if to != OUT_RATE:
+        raise ValueError(f"to: calls are brought to {OUT_RATE} Hz, not to {to!r} Hz")
+    corpus = CallCorpus(Path(manifest_in), Path(out_dir), quality.removeprefix("soxr_"), channels, format=fmt)
+    return _done(corpus, workers, shard, max_error_rate, force)
+
+
+def _done(job: Job, workers: int, shard: tuple[int, int], max_error_rate: float, force: bool) -> Path | None:
+    from nest_ssl.telephone import jobs
+    from nest_ssl.telephone.workers import usable_cpus
+
+    jobs.run_shard(job, *shard, workers=workers or usable_cpus(), force=force)
+    if shard[1] > 1:
+        return None
+    jobs.merge(job, max_error_rate)
+    return job.out.with_name(job.out.name + ".jsonl")
 
 
 def overridden(settings: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 
 from nest_ssl import telephone
 from nest_ssl.telephone.api import overridden
@@ -96,6 +97,23 @@ def test_overrides_leave_the_settings_as_they_were():
     assert settings["noise"]["probability"] == 0.5
 
 
+def test_a_corpus_is_simulated_and_brought_to_16_khz_by_functions(prompts, tmp_path):
+    mix = telephone.Mix.load().only("pstn_g711a")
+    noise = {"music": prompts.with_name("noise.jsonl")}
+    manifest = telephone.run(prompts, tmp_path / "calls", mix, seed=17, out_sr=8000, workers=1, noise=noise)
+    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 30
+    assert soundfile.info(tmp_path / rows[0]["audio_filepath"]).samplerate == 8000
+    assert "music" in {row["channel"]["noise"]["kind"] for row in rows if row["channel"]["noise"]}
+    half = telephone.upsample(manifest, tmp_path / "half", workers=1, shard=(1, 2))
+    assert half is None
+    wide = telephone.upsample(manifest, tmp_path / "wide", workers=1)
+    first = json.loads(wide.read_text(encoding="utf-8").splitlines()[0])
+    assert soundfile.info(tmp_path / first["audio_filepath"]).samplerate == 16000
+    with pytest.raises(ValueError, match="to: calls are brought to 16000 Hz, not to 48000 Hz"):
+        telephone.upsample(manifest, tmp_path / "other", to=48000)
+
+
 def test_a_record_without_rates_asks_for_them(speech):
     channel = telephone.preset("clean_8k")
     _, record = channel(speech[:1600], sr=16000)
@@ -115,8 +133,9 @@ def test_a_preset_whose_codec_is_missing_is_refused_at_once(monkeypatch):
 
 def test_importing_the_package_imports_nothing():
     code = (
-        "import sys, nest_ssl.telephone as t\nprint([n for n in ('torch', 'numpy', 'scipy') if n in sys.modules])"
-        "\nt.Mix; t.preset; print('torch' in sys.modules)"
+        "import sys, nest_ssl.telephone as t\n"
+        "print([name for name in ('torch', 'numpy', 'scipy') if name in sys.modules])\n"
+        "t.Mix; t.preset; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "False"]

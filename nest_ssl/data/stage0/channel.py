@@ -13,7 +13,7 @@ from nest_ssl.telephone.corpus import TelephoneCorpus
 from nest_ssl.telephone.jobs import merge, run_shard
 from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.settings import plain
-from nest_ssl.telephone.upsample import CallCorpus
+from nest_ssl.telephone.upsampling import CallCorpus
 
 OUT_RATE = 16000
 

@@ -11,7 +11,7 @@ from typing import Any
 from nest_ssl.data.sources.build import READERS
 from nest_ssl.data.stage0.wenetspeech import Selection
 from nest_ssl.files.manifest import read_lines
-from nest_ssl.telephone.upsample import QUALITIES
+from nest_ssl.telephone.upsampling import QUALITIES
 
 KINDS = ("wenetspeech", "manifest", *(kind for kind in READERS if kind != "nemo"))
 CHANNELS = ("simulate", "upsample")

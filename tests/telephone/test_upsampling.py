@@ -8,9 +8,9 @@ from scipy import signal
 from nest_ssl.bin import upsample
 from nest_ssl.files.audio import read_audio
 from nest_ssl.files.manifest import read_rows, write_rows
-from nest_ssl.telephone import upsample as module
+from nest_ssl.telephone import upsampling as module
 from nest_ssl.telephone.resample import resample
-from nest_ssl.telephone.upsample import QUALITIES, upsample_block
+from nest_ssl.telephone.upsampling import QUALITIES, upsample_block
 from tests.telephone.conftest import PROMPTS
 
 
