@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 # What writers into pipes leave as the size: ffmpeg, sox, ALSA's arecord, GStreamer; exactly or a header less.
 UNKNOWN = ((0, 0), (0x7F000000, 0x80000100), (0xFFFF0000, 0xFFFFFFFF), (1 << 62, (1 << 64) - 1))
-MOST_CHUNKS = 10000  # damage that makes more of them would take long to walk through
+MOST_CHUNKS = 10000  # zeros look like chunks, and libraries would take hours to walk through them
 CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"dns.", b"caff")
 
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
@@ -52,7 +53,7 @@ class Promise(NamedTuple):
 def promised(file: IO[bytes], head: bytes) -> Promise | None:
     """Give what the header of a file in chunks promises; None for other files and for unknown sizes.
 
-    head: its first 16 bytes.
+    head: its first 16 bytes.  Raises ValueError for a file of so many chunks that it is damaged.
     """
     if not head.startswith(CHUNKED):
         return None
@@ -73,15 +74,25 @@ def promised(file: IO[bytes], head: bytes) -> Promise | None:
 
 
 def _checked(stated: int, begin: int, size: int, frames: int = 0) -> Promise | None:
-    if any(low <= stated <= high for low, high in UNKNOWN):
+    if _is_unknown(stated):
         return None
     return Promise(stated, max(0, min(stated, size - begin)), frames)
+
+
+def _turns() -> Iterator[int]:
+    """Count the chunks of a walk; ValueError for more of them than a file that is not damaged has."""
+    yield from range(MOST_CHUNKS)
+    raise ValueError(f"it has more than {MOST_CHUNKS} chunks")
+
+
+def _is_unknown(size: int) -> bool:
+    return any(low <= size <= high for low, high in UNKNOWN)
 
 
 def _riff(file: IO[bytes], head: bytes, size: int) -> Promise | None:
     big_endian, large = head[:4] == b"RIFX", head[:4] == b"RF64"
     position, data_size = 12, 0
-    for _ in range(MOST_CHUNKS):
+    for _ in _turns():
         if position >= size:
             return None
         file.seek(position)
@@ -101,7 +112,7 @@ def _riff(file: IO[bytes], head: bytes, size: int) -> Promise | None:
 
 def _w64(file: IO[bytes], size: int) -> Promise | None:
     position = 40
-    for _ in range(MOST_CHUNKS):
+    for _ in _turns():
         if position >= size:
             return None
         file.seek(position)
@@ -117,7 +128,7 @@ def _w64(file: IO[bytes], size: int) -> Promise | None:
 
 def _aiff(file: IO[bytes], size: int) -> Promise | None:
     position, frames, sound = 12, 0, None
-    for _ in range(MOST_CHUNKS):
+    for _ in _turns():
         if position >= size:
             break
         file.seek(position)
@@ -127,7 +138,7 @@ def _aiff(file: IO[bytes], size: int) -> Promise | None:
         length = int.from_bytes(chunk[4:8], "big")
         if chunk[:4] == b"COMM":
             frames = int.from_bytes(chunk[10:14], "big")
-            frames = 0 if frames >= UNKNOWN[1][0] else frames
+            frames = 0 if _is_unknown(frames) else frames
         if chunk[:4] == b"SSND":
             offset = int.from_bytes(chunk[8:12], "big")
             sound = length, offset, position + 16
@@ -135,14 +146,14 @@ def _aiff(file: IO[bytes], size: int) -> Promise | None:
     if sound is None:
         return None
     length, offset, begin = sound
-    if not any(low <= length <= high for low, high in UNKNOWN):
+    if not _is_unknown(length):
         length -= 8 + offset
     return _checked(max(0, length), begin + offset, size, frames)
 
 
 def _caf(file: IO[bytes], size: int) -> Promise | None:
     position = 8
-    for _ in range(MOST_CHUNKS):
+    for _ in _turns():
         if position >= size:
             return None
         file.seek(position)

@@ -129,6 +129,7 @@ def _reader(file: Any, source: Any, name: str) -> Reader:
             return telephone_formats.HeaderlessReader(file, suffix)
         if suffix in SOX_SUFFIXES:
             return _through_sox(source, name)
+        promise = containers.promised(file, head)
     except ValueError as error:
         raise ValueError(f"{name}: not readable as audio: {error}") from error
     if suffix in telephone_formats.AMBIGUOUS:
@@ -139,7 +140,6 @@ def _reader(file: Any, source: Any, name: str) -> Reader:
             )
         file.seek(0)
         source = io.BytesIO(file.read())  # soundfile takes the name .raw for its word
-    promise = containers.promised(file, head)
     mp3 = containers.mp3_frames(file) if _may_be_mp3(head, suffix) else None
     ogg_is_cut = head.startswith(containers.OGG_PAGE) and containers.ogg_is_cut(file)
     file.seek(0)
