@@ -34,7 +34,7 @@ from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import write_rows
 from nest_ssl.telephone.codecs.gsm import decode_gsm
-from nest_ssl.telephone.records import flac_bytes, write_bytes
+from nest_ssl.telephone.writer import AudioWriter
 
 PART_VERSION = 1  # raise it when decoding changes: parts of another version are made again
 PACKET_BYTES = 1 << 14
@@ -117,6 +117,7 @@ def decode_archive(source: Source, archive: Path, table: Checksums, out: Path) -
     lacks.
     """
     files: list[dict[str, Any]] = []
+    writer = AudioWriter(out / "local" / "unfinished", "flac")
     for key, content in sound_files(archive, f".{source.format}"):
         check(table, source.language, source.format, key, content, str(archive))
         if source.language != MUSIC and NOT_SPEECH.fullmatch(key):
@@ -126,10 +127,9 @@ def decode_archive(source: Source, archive: Path, table: Checksums, out: Path) -
         if len(samples) == 0:
             files.append({"key": key, "dropped": "empty recording"})
             continue
-        flac = flac_bytes(samples, rate)
         path = audio_path(source, key)
-        write_bytes(out / path, flac)
-        files.append({"key": key, "path": path, "frames": len(samples), "rate": rate, "bytes": len(flac)})
+        size = writer.write(f"{out}/{path}", samples, rate)
+        files.append({"key": key, "path": path, "frames": len(samples), "rate": rate, "bytes": size})
     present = {file["key"] for file in files}
     missing = sorted(
         key
