@@ -171,6 +171,7 @@ class Simulation:
     ) -> tuple[int, int, dict[str, Any]]:
         """Send a recording through the drawn channel, write it; gives its length, its bytes, the record."""
         rate, out_rate = source.sample_rate, self.corpus.out_rate
+        source.check_length(out_rate)
         if not source.is_long:
             signal, channel = apply_channel(source.read_all(), rate, drawn, self.bank, out_rate)
             return len(signal), writer.write(path, signal, out_rate), channel

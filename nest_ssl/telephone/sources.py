@@ -10,6 +10,7 @@ import numpy as np
 
 from nest_ssl.files.audio import audio_info, read_audio
 from nest_ssl.telephone import pieces
+from nest_ssl.telephone.resample import converted_length
 
 SMALL_BYTES = 4 << 20  # files up to here are decoded as they are
 LONGEST_DECODED_S = 4 * 3600.0  # of codings in which a place is only found by decoding all that is before it
@@ -57,6 +58,14 @@ class Source:
     def is_long(self) -> bool:
         """True for more than a piece."""
         return self.num_samples > pieces.LONG_S * self.sample_rate
+
+    def check_length(self, rate: int) -> None:
+        """Raise ValueError, naming the file, where so few samples are not one at `rate` Hz."""
+        if converted_length(self.num_samples, self.sample_rate, rate) == 0:
+            raise ValueError(
+                f"{self.path}: no audio samples at {rate} Hz: it has {self.num_samples} at "
+                f"{self.sample_rate} Hz"
+            )
 
     def read_all(self) -> np.ndarray:
         """Give all samples, float32 (T,)."""

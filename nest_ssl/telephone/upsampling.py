@@ -171,6 +171,7 @@ class Upsampling:
             raise ValueError(
                 f"{source.path}: its sample rate is {rate} Hz, not {RATE}: {hint}; --any-rate takes it too"
             )
+        source.check_length(OUT_RATE)
         split = corpus.channels == "split" and channel is not None
         folder = f"channel{channel}" if split else "audio"
         name = f"{folder}/{self.table.audio_name(utterance, '.' + corpus.format)}"
