@@ -31,6 +31,7 @@ MEANS = {2: 0x80, 4: 0x8000, 6: 0x8000}
 DIFFERENCE_3, QUIT, BLOCK_SIZE, BIT_SHIFT, LINEAR, ZERO, VERBATIM = 3, 4, 5, 6, 7, 8, 9
 
 MOST_SAMPLES = 1 << 26  # of one channel where no header states their number: two hours at 8 kHz
+TOLERATED_SAMPLES = 1 << 20  # of one channel, more than its header states
 WINDOW_BYTES = 1 << 16
 LONGEST_NUMBER = 64  # bits
 LONGEST_ZEROS = 1 << 20  # bits; a longer run of zeros is damage
@@ -133,8 +134,8 @@ def decode_shorten(
     """Decode a stream that begins with "ajkg"; num_frames: how many it holds, -1 = not known.
 
     Gives (samples, coding): int64 (T, channels), and what they are: "pcm16" or "pcm8" values around zero, or
-    "ulaw" / "alaw" bytes.  Raises ValueError for damage, which more samples than `num_frames` are, for a
-    number of channels other than `channels`, and for the types that shorten compresses with loss.
+    "ulaw" / "alaw" bytes.  Raises ValueError for damage, which many more samples than `num_frames` are, for
+    a number of channels other than `channels`, and for the types that shorten compresses with loss.
     """
     if content[:4] != MAGIC:
         raise ValueError("no shorten stream")
@@ -157,7 +158,7 @@ def decode_shorten(
     pieces: list[list[np.ndarray]] = [[] for _ in range(num_channels)]
     turn = shift = num_samples = 0
     largest = block
-    limit = num_channels * (num_frames if num_frames >= 0 else MOST_SAMPLES)
+    limit = num_channels * (num_frames + TOLERATED_SAMPLES if num_frames >= 0 else MOST_SAMPLES)
     while (function := bits.unsigned(2)) != QUIT:
         if function == BLOCK_SIZE:
             block = bits.number()

@@ -13,7 +13,7 @@ from nest_ssl.files import streams
 from nest_ssl.files.audio import audio_info, read_audio
 from nest_ssl.files.shorten import decode_shorten
 from nest_ssl.files.telephone_formats import AMR_BYTES, AMR_MAGIC
-from tests.files.telephone_audio import shorten, sphere
+from tests.files.telephone_audio import BitWriter, shorten, sphere
 
 
 def speech(count: int = 4000, rate: int = 8000) -> np.ndarray:
@@ -248,6 +248,47 @@ def test_a_shorten_stream_with_flipped_bits_ends_in_a_sentence_or_in_samples(see
     except ValueError:
         return
     assert decoded.ndim == 2
+
+
+def test_a_few_bytes_do_not_become_hours_of_zeros():
+    out = BitWriter()
+    for value in (3, 1, 1 << 16, 0, 0, 0):  # int16, one channel, blocks of 65536
+        out.number(value)
+    for _ in range(2000):
+        out.unsigned(8, 2)  # a block of zeros
+    out.unsigned(4, 2)
+    content = b"ajkg\x02" + out.content()
+    for num_frames in (-1, 8000):
+        with pytest.raises(ValueError, match=r"more than .* samples: the stream or the header is damaged"):
+            decode_shorten(content, 1, num_frames)
+
+
+def test_a_block_does_not_grow_over_the_first_one():
+    out = BitWriter()
+    for value in (3, 1, 256, 0, 0, 0):
+        out.number(value)
+    out.unsigned(5, 2)
+    out.number(257)
+    with pytest.raises(ValueError, match="a block of 257 samples"):
+        decode_shorten(b"ajkg\x02" + out.content())
+
+
+def test_gsm_and_amr_frames_that_do_not_exist_are_named(tmp_path):
+    frames = soundfile_gsm()
+    frames[33 * 20] ^= 0x80
+    (tmp_path / "a.gsm").write_bytes(frames)
+    with pytest.raises(ValueError, match=r"a\.gsm: no GSM 06\.10 frames .*frame 20 is none"):
+        read_audio(tmp_path / "a.gsm")
+    (tmp_path / "a.amr").write_bytes(b"#!AMR\n" + b"\x7c" * 5 + bytes([13 << 3]))
+    with pytest.raises(ValueError, match=r"a\.amr: .*frame 5 is of type 13, which does not exist"):
+        audio_info(tmp_path / "a.amr")
+
+
+def soundfile_gsm() -> bytearray:
+    """25 frames."""
+    stream = io.BytesIO()
+    soundfile.write(stream, speech(4000), 8000, format="RAW", subtype="GSM610")
+    return bytearray(stream.getvalue())
 
 
 def test_cut_off_files_are_named(tmp_path):
