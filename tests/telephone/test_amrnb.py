@@ -1,5 +1,6 @@
 """AMR narrowband against FFmpeg's way to the same library, the system's build, and the standard's frames."""
 
+import subprocess
 from fractions import Fraction
 
 import av
@@ -9,6 +10,7 @@ import pytest
 from nest_ssl.telephone.codecs import amrnb, codec, libraries
 from nest_ssl.telephone.codecs.native import whole_frames
 from tests.telephone.measures import level_db, segmental_snr_db, spectrum_change_db
+from tests.telephone.programs import ffmpeg, piped
 
 # 3GPP TS 26.101 and RFC 4867: bytes of a speech frame with the byte of its type, by kbit/s
 FRAME_BYTES = {4.75: 13, 5.15: 14, 5.9: 16, 6.7: 18, 7.4: 20, 7.95: 21, 10.2: 27, 12.2: 32}
@@ -55,6 +57,43 @@ def test_same_bits_as_the_build_of_the_system(kbps, dtx, narrow_speech, monkeypa
         pytest.skip("the system has no libopencore-amrnb")
     system = codec("amr_nb").encode_decode(samples, {"kbps": kbps, "dtx": dtx})
     np.testing.assert_array_equal(system, wheel)
+
+
+@pytest.mark.parametrize("kbps", FRAME_BYTES)
+def test_lost_frames_are_concealed_as_by_the_build_of_the_system(kbps, narrow_speech, monkeypatch):
+    samples = narrow_speech[:12000]
+    lost = np.random.default_rng(3).random(75) < 0.2
+    wheel = codec("amr_nb").encode_decode(samples, {"kbps": kbps}, lost)
+    monkeypatch.setenv(libraries.ORDER_VARIABLE, "system")
+    if libraries.load_library("opencore-amrnb").source != "system":
+        pytest.skip("the system has no libopencore-amrnb")
+    np.testing.assert_array_equal(codec("amr_nb").encode_decode(samples, {"kbps": kbps}, lost), wheel)
+
+
+@pytest.mark.parametrize(("mode", "kbps"), list(enumerate(FRAME_BYTES)))
+def test_same_bits_as_sox_which_suppresses_silence(mode, kbps, narrow_speech):
+    samples = narrow_speech[: 160 * 100]
+    raw = ["-t", "raw", "-r", "8000", "-e", "signed", "-b", "16", "-c", "1"]
+    try:
+        coded = piped(
+            samples.astype("<i2").tobytes(), "sox", "-D", *raw, "-", "-t", "amr-nb", "-C", f"{mode}", "-"
+        )
+        decoded = np.frombuffer(piped(coded, "sox", "-D", "-t", "amr-nb", "-", *raw, "-"), "<i2")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this sox has no amr-nb: {error.stderr.decode()}")
+    ours = codec("amr_nb").encode_decode(samples, {"kbps": kbps, "dtx": True})
+    common = len(samples) - 160  # the last frame of ours sees zeros after the end
+    np.testing.assert_array_equal(ours[:common], decoded[40 : 40 + common])
+
+
+def test_ffmpegs_own_decoder_hears_the_same(narrow_speech):
+    samples = narrow_speech[: 160 * 100]
+    for kbps, size in FRAME_BYTES.items():
+        packets = amrnb.encode(whole_frames(samples, 160), kbps, dtx=False)[:, :size]
+        theirs = np.frombuffer(ffmpeg(b"#!AMR\n" + packets.tobytes(), "-c:a amrnb -f amr", "-f s16le"), "<i2")
+        ours = codec("amr_nb").encode_decode(samples, {"kbps": kbps})
+        # FFmpeg's decoder computes in floats and the standard's in 16 bits, so that they drift a little
+        assert segmental_snr_db(ours[:15800], theirs[40:15840]) > 20
 
 
 @pytest.mark.parametrize(("mode", "kbps"), list(enumerate(FRAME_BYTES)))

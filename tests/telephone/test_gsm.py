@@ -1,4 +1,4 @@
-"""GSM 06.10 by both routes, against sox and the WAV49 container, and GSM 06.11 in its parameters."""
+"""GSM 06.10 by both routes, against sox, ffmpeg and the WAV49 container, and GSM 06.11 in its parameters."""
 
 import io
 import shutil
@@ -11,6 +11,7 @@ import soundfile
 from nest_ssl.telephone.codecs import codec, gsm, gsm_concealment
 from nest_ssl.telephone.codecs.base import CodecMissing
 from tests.telephone.measures import level_db, segmental_snr_db, spectrum_change_db
+from tests.telephone.programs import ffmpeg
 
 SOX = shutil.which("sox")
 
@@ -106,6 +107,20 @@ def test_same_bits_as_sox(narrow_speech, packets, tmp_path):
     ours = codec("gsm_fr").encode_decode(narrow_speech[:40000], {})
     np.testing.assert_array_equal(ours, np.frombuffer(decoded.read_bytes(), "<i2"))
     np.testing.assert_array_equal(gsm.decode_gsm(io.BytesIO(coded.read_bytes())), ours)
+
+
+@pytest.mark.parametrize("decoder", ["gsm", "libgsm"])
+def test_same_bits_as_ffmpeg(narrow_speech, packets, decoder):
+    # its encoder is libgsm; of its decoders the one named gsm is FFmpeg's own writing
+    samples = narrow_speech[:40000]
+    try:
+        coded = ffmpeg(samples.astype("<i2").tobytes(), "-f s16le -ar 8000 -ac 1", "-c:a libgsm -f gsm")
+        decoded = ffmpeg(packets.tobytes(), f"-c:a {decoder} -f gsm", "-f s16le")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this ffmpeg has no libgsm: {error.stderr.decode()}")
+    assert coded == packets.tobytes()
+    ours = codec("gsm_fr").encode_decode(samples, {})
+    np.testing.assert_array_equal(ours, np.frombuffer(decoded, "<i2"))
 
 
 def test_spectrum_and_error_are_those_measured_with_other_speech(narrow_speech):
