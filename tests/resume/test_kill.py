@@ -21,6 +21,7 @@ from tests.resume.runs import (
 )
 
 STEPS = 14
+TELEPHONE = ["++model.train_ds.telephone.mix=china", "++model.train_ds.telephone.prob=0.7"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,8 @@ slow = pytest.mark.slow
 )
 def test_a_killed_run_ends_with_the_same_bits(corpus, tmp_path, workers, ranks, accumulate, kills):
     options = setting(workers, ranks, accumulate)
+    if workers == 1:  # telephone channels drawn on the fly must be the same, too
+        options += TELEPHONE
     finish(corpus, tmp_path / "straight", *options)
     for step in kills:
         process = start(corpus, tmp_path / "killed", *options)
