@@ -31,6 +31,7 @@ EXTRAS = {
     "lhotse": ["lhotse", "urllib3"],  # cuts that are not JSON lines; it imports urllib3 without naming it
     "dev": [
         "pytest",
+        "pytest-xdist",  # the tests in one process for each core
         "hypothesis",
         "ruff",
         "mypy",

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported by any test: two test processes with a thread per core each would fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,9 +35,25 @@ def goldens() -> Path:
     return folder
 
 
+LEFT_OUT: dict[str, int] = {}  # "workers": tests deselected in each process of pytest-xdist; all see the same
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count in a process of pytest-xdist, which keeps the number to itself."""
+    output = getattr(items[0].config, "workeroutput", None) if items else None
+    if output is not None:
+        output["left_out"] = output.get("left_out", 0) + len(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the number over when such a process ends."""
+    LEFT_OUT["workers"] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the slice left out, before pytest's closing line."""
-    deselected = len(terminalreporter.stats.get("deselected", []))
+    deselected = len(terminalreporter.stats.get("deselected", [])) or LEFT_OUT.get("workers", 0)
     if deselected:
         terminalreporter.write_line(f"left out: {deselected} tests; bash tests/run.sh --full runs all")
     skipped = len(terminalreporter.stats.get("skipped", []))
