@@ -209,23 +209,24 @@ class _SndfileReader:
         self._plausible_frames = PLAUSIBLE_FRAMES * file.seek(0, io.SEEK_END)
         self._used = False
         self._audio = audio = self._reopened()
-        if audio.format == "RAW":  # libsndfile takes an .au file without a header for mu-law
+        self._container, self._subtype = container, subtype = audio.format, audio.subtype
+        if container == "RAW":  # libsndfile takes an .au file without a header for mu-law
             raise RuntimeError("it has no header")
-        self.format = f"{audio.format} {audio.subtype}"
+        self.format = f"{container} {subtype}"
         self.sample_rate, self.channels = audio.samplerate, audio.channels
         self.num_frames = max(0, audio.frames)
-        self.exact = audio.format in EXACT_FORMATS and audio.subtype not in FROM_THE_START
+        self.exact = container in EXACT_FORMATS and subtype not in FROM_THE_START
         self._may_seek = audio.seekable()
-        self._from_start = audio.subtype in FROM_THE_START or not self._may_seek
+        self._from_start = subtype in FROM_THE_START or not self._may_seek
         self.seekable = not self._from_start
-        self.may_hold_nan = audio.subtype in ("FLOAT", "DOUBLE")
-        self.slack: float = 0 if audio.format in (*EXACT_FORMATS, "OGG") else inf
+        self.may_hold_nan = subtype in ("FLOAT", "DOUBLE")
+        self.slack: float = 0 if container in (*EXACT_FORMATS, "OGG") else inf
         self.missing_frames = 0
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Give (T, channels) float32, integers as fractions of their full scale; ValueError for damage."""
         audio = self._audio
-        lead_in = LEAD_IN_S.get(audio.subtype)
+        lead_in = LEAD_IN_S.get(self._subtype)
         begin = start
         if self._from_start or (lead_in and start <= SHORT_S * self.sample_rate):
             begin = 0
@@ -274,10 +275,10 @@ class _SndfileReader:
             # libsndfile decodes the byte that pads an odd number of blocks, and noise, as one more block
             whole = promise.present // WAV49_BYTES * WAV49_SAMPLES
             self.num_frames = min(self.num_frames, whole)
-        width = SAMPLE_BYTES.get(self._audio.subtype)
+        width = SAMPLE_BYTES.get(self._subtype)
         frame_bytes = width * self.channels if width else None
         self.missing_frames = max(self.missing_frames, _missing(promise, self.num_frames, frame_bytes))
-        if self._audio.format == "MP3" and mp3 is not None:
+        if self._container == "MP3" and mp3 is not None:
             self.missing_frames = max(self.missing_frames, mp3.missing)
             if mp3.stated:
                 self.slack = 2 * mp3.frame
