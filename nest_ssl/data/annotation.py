@@ -22,7 +22,7 @@ import numpy as np
 from nest_ssl.data.annotation_rules import RULES, AnnotationRules
 from nest_ssl.files.rows import audio_field, row_id, row_identity, text_digest
 from nest_ssl.text.scripts import TextLength, text_length
-from nest_ssl.text.transcript_faults import bad_encoding, markup_left, silence_word
+from nest_ssl.text.transcript_faults import bad_encoding, markup_left, nothing_to_say, silence_word
 
 __all__ = ["RULES", "AnnotationRules", "CorpusCheck", "annotate", "check_annotation", "find_duplicates"]
 
@@ -220,10 +220,12 @@ def _found(row: Row, facts: Facts, rules: AnnotationRules) -> Iterator[tuple[str
         missing = _missing(row, facts, rules.of("audio_shorter_than_segment")["tolerance_s"])
         if missing:
             yield "audio_shorter_than_segment", missing
-    if on("empty_text") and not text.strip():
-        yield "empty_text", "there is no text" if "text" not in row else f"text is {row['text']!r}"
-    if on("bad_encoding") and (fault := bad_encoding(text, rules.of("bad_encoding")["allow"])):
+    fault = bad_encoding(text, rules.of("bad_encoding")["allow"])
+    if on("bad_encoding") and fault:
         yield "bad_encoding", fault
+    # damaged characters are no letters either; they are bad_encoding, whether that rule is on or not
+    if on("empty_text") and (not text.strip() or (not fault and nothing_to_say(text))):
+        yield "empty_text", "there is no text" if "text" not in row else f"text is {row['text']!r:.60}"
     limits = rules.of("speech_labelled_as_silence")
     word = silence_word(text, limits["words"]) if text.strip() else "no text"
     if measured and word and on("speech_labelled_as_silence") and _is_speech(facts, limits):

@@ -22,6 +22,8 @@ _INVISIBLE = frozenset("\u00ad\u180e\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _QUESTION_MARKS = re.compile(r"\?{3,}")
 
+_SPOKEN = frozenset("+=×÷±%‰")
+
 _TAG_END = r"[^<>\[\]{}]"
 MARKUP = {
     "html_entity": re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});"),
@@ -80,6 +82,16 @@ def bad_encoding(text: str, allow: Collection[str] = ()) -> str | None:
         if ruin in text:
             return f"{ruin!r}: undecodable bytes read as GBK"
     return _read_as_latin(text) or _read_as_gbk(text) or _question_marks(text)
+
+
+def nothing_to_say(text: str) -> bool:
+    """True for a text of punctuation, symbols and blanks alone, none of which is read out as + or ¥ is."""
+    if text.isascii() and any(map(str.isalnum, text)):
+        return False
+    return not any(
+        c.isalnum() or c in _SPOKEN or unicodedata.category(c) == "Sc"
+        for c in unicodedata.normalize("NFKC", text)  # ℃ is °C, ㎡ is m2
+    )
 
 
 def markup_left(

@@ -69,9 +69,21 @@ def test_a_sound_row_has_no_fault(text):
     assert check_annotation(row(text), None, ONLY_DEFAULT) == {}, "audio that was not measured is no fault"
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\t", None, "\u3000"])
+@pytest.mark.parametrize(
+    "text", ["", "   ", "\n\t", None, "\u3000", "。。，", "……", "...", "--", "、 ？", "😀"]
+)
 def test_empty_text_is_found(text):
     assert "empty_text" in check_annotation(row(text), facts(), only("empty_text"))
+
+
+@pytest.mark.parametrize("text", ["½", "①", "℃", "￥", "+", "%", "ok", "๕"])
+def test_what_is_read_out_is_no_empty_text(text):
+    assert check_annotation(row(text), facts(), only("empty_text")) == {}
+
+
+@pytest.mark.parametrize("text", ["\ufffd\ufffd", "??????"])
+def test_text_of_damaged_characters_alone_is_badly_encoded_not_empty(text):
+    assert list(check_annotation(row(text), facts(), ONLY_DEFAULT)) == ["bad_encoding"]
 
 
 def test_a_row_without_the_field_text_is_empty():
