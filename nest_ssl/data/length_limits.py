@@ -222,15 +222,16 @@ class LengthLimits:
 def preview_table(preview: Sequence[Mapping[str, Any]]) -> str:
     """Give a preview as a Markdown table; the chosen settings are bold."""
     lines = [
-        "| limit | setting | value | removes rows | share | hours | rows kept | hours kept |",
-        "|---|---|---|---|---|---|---|---|",
+        "| limit | setting | value | counts | removes rows | share | hours | rows kept | hours kept |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in preview:
         value = "" if row["value"] is None else f"{row['value']:g}"
+        unit = row["unit"].split(" (")[0]
         mark = "**" if row["chosen"] and row["setting"] else ""
         share = f"{100 * row['share']:.2f} %"
         lines.append(
-            f"| {row['limit']} | {mark}{row['setting']}{mark} | {value} | {row['rows']} | "
+            f"| {row['limit']} | {mark}{row['setting']}{mark} | {value} | {unit} | {row['rows']} | "
             f"{share} | {row['hours']:.2f} | {row['rows_kept']} | {row['hours_kept']:.2f} |"
         )
     return "\n".join(lines)

@@ -18,7 +18,7 @@ UNITS = {
     "speech_length": "10-ms frames (speech_length of a messages line)",
     "lfr_frames": "60-ms frames (what the encoder sees)",
     "text_length": "LLM tokens of the text (text_length of a messages line)",
-    "sampler_length": "speech_length + text_length (max_token_length of FunASR's sampler)",
+    "sampler_length": "10-ms frames + LLM tokens of the text (max_token_length of FunASR's sampler)",
     "sequence_length": "LLM tokens of prompt, audio and text (max_token_length of FunASR's dataset)",
     "ctc_slack": "60-ms frames that CTC has to spare for the text; below 0 it cannot align",
 }

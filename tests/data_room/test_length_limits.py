@@ -146,7 +146,7 @@ def test_the_preview_counts_what_the_limits_remove():
     ]
     table = preview_table(preview).splitlines()
     assert len(table) == 2 + len(preview)
-    assert "| seconds_max | **p98** | 98 | 2 | 2.00 % |" in preview_table(preview)
+    assert "| seconds_max | **p98** | 98 | s of audio | 2 | 2.00 % |" in preview_table(preview)
 
 
 def test_the_preview_of_no_rows_is_refused_for_percentiles_only():
