@@ -86,12 +86,13 @@ def test_every_raw_row_is_in_train_in_dev_or_dropped_with_reasons(prepared, sour
         "markup_left": 1,
         "impossible_rate": 1,
         "audio_shorter_than_segment": 1,
-        "bad segment": 1,
+        "bad_segment": 1,
     }
     for row in dropped:
         file, line = row["place"].rsplit(":", 1)
         assert row["id"] in Path(file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
         assert row["reason"] in row["reasons"]
+        assert row["text"] is not None and row["audio_filepath"]
 
 
 def test_no_recording_is_on_both_sides(prepared):
@@ -232,6 +233,75 @@ def test_facts_that_were_measured_before_a_kill_are_kept(sources, tmp_path, monk
         file.write(b'{"id": "cut o')  # as a kill leaves it
     assert verb.main(only) == 0
     assert len(measured) == 18 + 18 - 16  # the first task of 16 was written
+
+
+@pytest.fixture
+def wenet(sources, tmp_path):
+    """A WenetSpeech of its own, and the words of a run on it alone."""
+    shutil.copytree(sources / "wenet", tmp_path / "wenet")
+    given = words(sources, tmp_path / "stage0")
+    del given[2:4]  # --real
+    given[1] = str(tmp_path / "wenet" / "WenetSpeech.json")
+    return tmp_path / "wenet" / "audio" / "train" / "youtube", tmp_path / "stage0" / "simulated", given
+
+
+def test_paths_may_be_relative_to_the_working_folder(wenet, tmp_path, monkeypatch):
+    _, out, given = wenet
+    monkeypatch.chdir(tmp_path)
+    given[1], given[3] = "wenet/WenetSpeech.json", "stage0"
+    assert verb.main(given) == 0
+    assert {row["reason"] for row in rows_of(out / "dropped.jsonl")}.isdisjoint({"audio_unreadable"})
+    assert verb.main(["--check", "stage0"]) == 0
+
+
+def test_audio_that_was_replaced_is_measured_and_made_anew(wenet, monkeypatch):
+    """Under the same path: its utterances are made anew; nothing else is measured again."""
+    from nest_ssl.data.stage0 import annotate
+
+    audio, out, given = wenet
+    assert verb.main(given) == 0
+    made = [path for path in out.rglob("*.flac") if path.name.startswith("Y0000003")]
+    before = {path: path.read_bytes() for path in made}
+    samples, rate = soundfile.read(audio / "B00003" / "Y0000003.wav")
+    soundfile.write(audio / "B00003" / "Y0000003.wav", samples[::-1], rate)
+    measured = []
+    real = annotate.audio_facts
+    monkeypatch.setattr(annotate, "audio_facts", lambda *given: measured.append(given) or real(*given))
+    assert verb.main(given) == 0
+    assert {Path(path).name for path, *_ in measured} == {"Y0000003.wav"}
+    assert before and all(path.read_bytes() != content for path, content in before.items())
+    measured.clear()
+    assert verb.main(given) == 0
+    assert not measured
+    assert verb.main(["--check", str(out.parent)]) == 0
+
+
+def test_audio_that_was_missing_is_used_once_it_is_there(wenet, tmp_path):
+    audio, out, given = wenet
+    path = audio / "B00003" / "Y0000003.wav"
+    path.rename(tmp_path / "away.wav")
+    assert verb.main(given) == 0
+    missing = [row for row in rows_of(out / "dropped.jsonl") if row["reason"] == "audio_missing"]
+    assert len(missing) == 4 and all(row["text"] and row["audio_filepath"] for row in missing)
+    (tmp_path / "away.wav").rename(path)
+    assert verb.main(given) == 0
+    assert not [row for row in rows_of(out / "dropped.jsonl") if row["reason"] == "audio_missing"]
+
+
+def test_redo_measures_and_simulates_again(wenet, monkeypatch):
+    from nest_ssl.data.stage0 import annotate
+
+    _, out, given = wenet
+    assert verb.main(given) == 0
+    before = {path: path.stat().st_mtime_ns for path in (out / "audio" / "train").rglob("*.flac")}
+    content = {path: path.read_bytes() for path in before}
+    measured = []
+    real = annotate.audio_facts
+    monkeypatch.setattr(annotate, "audio_facts", lambda *words: measured.append(words) or real(*words))
+    assert verb.main([*given, "--redo", "annotation", "--redo", "channel-train"]) == 0
+    assert len(measured) == 18
+    assert all(path.stat().st_mtime_ns != at for path, at in before.items())
+    assert content == {path: path.read_bytes() for path in before}
 
 
 def test_changed_settings_redo_what_depends_on_them_only(copy, sources, caplog):
@@ -389,7 +459,7 @@ def test_a_test_takes_few_rows_to_a_folder_of_its_own(sources, tmp_path, monkeyp
         (["sets.simulated.wenetspeech.min_confidence=7"], "min_confidence: 7 is no number from 0 to 1"),
         (["sets.real.split.by=[colour]"], "sets.real.split.by: 'colour' is none of recording"),
         (["sets.real.split.dev_list=nowhere.txt"], "nowhere.txt does not exist"),
-        (["sets.simulated.root=nowhere"], "no utterance of .* can be used: .* audio missing"),
+        (["sets.simulated.root=nowhere"], "no utterance of .* can be used: .* audio_missing"),
         (["--tokenizer", "nowhere"], "nowhere is no folder"),
         (["sets.real.length.seconds.max=0.4"], "real: no row is left: 12 seconds_over_max"),
         (["--mix", "mars"], "there is no mix 'mars'"),

@@ -164,7 +164,7 @@ def rows_of(
                     first = seen.setdefault(found.id, found.place)
                     if first != found.place:
                         detail = f"{found.id!r} is also that of {first}"
-                        found = Unusable(found.id, found.place, "double id", detail)
+                        found = Unusable(found.id, found.place, "double id", detail, _known(found))
                 if isinstance(found, Utterance) and found.ready is None:
                     under_way.append((found, recordings.submit(found)))
                 else:
@@ -192,7 +192,7 @@ def _row(
     """The row of an utterance, once its recording is open."""
 
     def unusable(reason: str, detail: str) -> Unusable:
-        return Unusable(found.id, found.place, reason, detail)
+        return Unusable(found.id, found.place, reason, detail, _known(found))
 
     if recording is None:
         assert found.ready is not None
@@ -238,6 +238,14 @@ def _row(
     if options.keep_origin:
         row |= {"place": found.place, "recording": found.audio.key.lstrip("\0")}
     return row | found.fields
+
+
+def _known(found: Utterance) -> dict[str, Any]:
+    """What is known of an utterance that gives no row."""
+    known: dict[str, Any] = {"text": found.fields.get("text"), "offset": found.offset_s}
+    if isinstance(found.audio, AudioFile):
+        known["audio_filepath"] = str(found.audio.path)
+    return known | {"duration": found.duration_s, "channel_selector": found.channel}
 
 
 def _relative(path: Path, folder: Path) -> str:

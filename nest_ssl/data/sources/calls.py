@@ -80,10 +80,11 @@ def _segments(
             detail = f"a line is START END CHANNEL TEXT with tabs between, not {line!r:.80}"
             yield Unusable(identity, place, "bad line", detail)
             continue
+        seen = {"text": words[3].strip(), "audio_filepath": str(audio.path)}
         start, end = _seconds(words[0]), _seconds(words[1])
         if start is None or end is None or not 0 <= start < end < float("inf"):
             detail = f"it begins at {words[0]!r} s and ends at {words[1]!r} s"
-            yield Unusable(identity, place, "bad segment", detail)
+            yield Unusable(identity, place, "bad segment", detail, seen)
             continue
         party = words[2].strip()
         fields: dict[str, Any] = {"text": words[3].strip(), "key": call}
@@ -96,7 +97,7 @@ def _segments(
         else:
             known = ", ".join(options.channels)
             detail = f"the channel is {party!r}; known are {known}, and numbers from 0"
-            yield Unusable(identity, place, "no such channel", detail)
+            yield Unusable(identity, place, "no such channel", detail, seen)
             continue
         yield Utterance(
             f"{identity}-{party}" if party else identity,

@@ -69,12 +69,16 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A line that gives no row; `reason` is the same for all of its kind, `detail` a sentence."""
+    """A line that gives no row; `reason` is the same for all of its kind, `detail` a sentence.
+
+    known: fields of the row that it would have been (text, audio_filepath, offset, duration), to review it.
+    """
 
     id: str
     place: str
     reason: str
     detail: str
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from nest_ssl.data.audio_facts import audio_facts
 from nest_ssl.data.stage0.parallel import batches, ordered_map
 from nest_ssl.data.stage0.rows import Row, appended, count_rows, rows_in, sorter
 from nest_ssl.data.stage0.steps import file_fact, write_json
+from nest_ssl.files.manifest import write_rows
 
 ROWS_PER_TASK = 16
 
@@ -19,8 +21,9 @@ ROWS_PER_TASK = 16
 def measure(rows: Path, facts: Path, workers: int, advance: Callable[[int], Any]) -> None:
     """Write the facts of each row's audio, line by line in the order of the rows; a kill costs a few rows.
 
-    Raises ValueError if the lines that are there belong to other rows.
+    Facts that are there are kept, but those of files that have changed since are measured again.
     """
+    _measure_again(rows, facts, workers)
     with appended(facts) as add:
         done = count_rows(facts)
         advance(done)
@@ -28,6 +31,42 @@ def measure(rows: Path, facts: Path, workers: int, advance: Callable[[int], Any]
         for found in ordered_map(_measure_batch, todo, workers):
             add(found)
             advance(len(found))
+
+
+def changed_audio(rows: Path, facts: Path) -> set[str]:
+    """Give the audio files whose size or time is not what it was when their facts were measured."""
+    if not facts.is_file():
+        return set()
+    with appended(facts):
+        pass  # a line that a kill left unfinished is cut off
+    stamp = lru_cache(maxsize=4096)(_stamp)
+    pairs = zip(rows_in(rows), rows_in(facts), strict=False)  # a kill leaves fewer facts
+    return {
+        row["audio_filepath"] for row, record in pairs if record.get("file") != stamp(row["audio_filepath"])
+    }
+
+
+def _measure_again(rows: Path, facts: Path, workers: int) -> None:
+    changed = changed_audio(rows, facts)
+    if not changed:
+        return
+    stale = (row for row in islice(rows_in(rows), count_rows(facts)) if row["audio_filepath"] in changed)
+    fresh = (
+        record
+        for found in ordered_map(_measure_batch, batches(stale, ROWS_PER_TASK), workers)
+        for record in found
+    )
+    pairs = zip(rows_in(rows), rows_in(facts), strict=False)
+    write_rows(facts, (next(fresh) if row["audio_filepath"] in changed else record for row, record in pairs))
+
+
+def _stamp(path: str) -> list[int] | None:
+    """Give a file's size and time, None if it is not there."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def facts_path(folder: Path, rows: Path) -> Path:
@@ -71,6 +110,7 @@ def _measure_batch(batch: list[Row]) -> list[dict[str, Any]]:
     return [
         {
             "id": row["id"],
+            "file": _stamp(row["audio_filepath"]),
             "facts": audio_facts(
                 row["audio_filepath"], row.get("offset"), row.get("duration"), row.get("channel_selector")
             ),

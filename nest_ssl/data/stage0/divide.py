@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,12 @@ class Division:
         return "dev" if self.groups.of(row) in self.dev else "train"
 
 
-def divide(rows: Path, settings: SplitSettings, seed: int, name: str) -> Division:
+def divide(rows: Path, settings: SplitSettings, seed: int, name: str, roots: Sequence[str] = ()) -> Division:
     """Choose the groups of the rows of a file that are for dev.
 
     By the list or the subsets where they are given, else by a hash of the group and the seed, so that a
-    group stays where it is as data are added.  Raises ValueError if one side would be empty.
+    group stays where it is as data are added.  roots: folders of the sources; a recording is named by its
+    path within them, so that a moved corpus is divided alike.  Raises ValueError if one side would be empty.
     """
     groups = Groups(settings.by)
     for row in rows_in(rows):
@@ -72,10 +73,10 @@ def divide(rows: Path, settings: SplitSettings, seed: int, name: str) -> Divisio
     names = sorted({groups.of(row) for row in rows_in(rows)})
     note = ""
     if settings.dev_list or settings.dev_subsets:
-        dev = _listed(rows, groups, settings)
+        dev, note = _listed(rows, groups, settings)
         how = f"dev_list {settings.dev_list}" if settings.dev_list else f"dev_subsets {settings.dev_subsets}"
     else:
-        positions = {group: split_position(group, seed) / 2**64 for group in names}
+        positions = {group: split_position(_within(group, roots), seed) / 2**64 for group in names}
         dev = {group for group, position in positions.items() if position < settings.dev}
         how = f"dev {settings.dev}"
         if len(names) > 1 and len(dev) in (0, len(names)):
@@ -93,8 +94,16 @@ def divide(rows: Path, settings: SplitSettings, seed: int, name: str) -> Divisio
     return Division(groups, dev, len(names), note)
 
 
-def _listed(rows: Path, groups: Groups, settings: SplitSettings) -> set[str]:
-    """The groups of the rows that the list names by id, recording, speaker or key, or of the subsets."""
+def _within(group: str, roots: Sequence[str]) -> str:
+    """A group's name without the folder of its source."""
+    for root in roots:
+        group = group.replace(f"\x1f{root}/", "\x1f")
+    return group
+
+
+def _listed(rows: Path, groups: Groups, settings: SplitSettings) -> tuple[set[str], str]:
+    """The groups of the rows that the list names by id, recording, speaker or key, or of the subsets; and a
+    note on names that no row has."""
     wanted: set[str] = set()
     if settings.dev_list:
         wanted = {line.split()[0] for _, line in text_lines(settings.dev_list)}
@@ -111,7 +120,8 @@ def _listed(rows: Path, groups: Groups, settings: SplitSettings) -> set[str]:
             f"{settings.dev_list}: none of its {len(unknown)} names (the first is {min(unknown)}) is the id, "
             f"recording, speaker or key of a row that is left"
         )
-    return dev
+    note = f"{len(unknown)} of {len(wanted)} names of dev_list are of no row that is left" if unknown else ""
+    return dev, note
 
 
 def _names(row: Row) -> set[str]:

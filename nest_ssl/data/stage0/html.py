@@ -106,9 +106,9 @@ def _set(name: str, section: Mapping[str, Any]) -> list[str]:
             figures.append(f"<figure><h3>{title}</h3>{bars(channels[key])}</figure>")
         if set(channels["recorders"]) - {"none"}:
             figures.append(f"<figure><h3>Recorders</h3>{bars(channels['recorders'])}</figure>")
-        if channels["calls_with_loss"]:
+        if channels["utterances_with_loss"]:
             caption = f"<figcaption>{escape(loss_sentence(channels))}</figcaption>"
-            figures.append(_figure("Lost frames of calls that lose any", channels["lost_percent"], caption))
+            figures.append(_figure("Lost frames where any were lost", channels["lost_percent"], caption))
     parts += ['<div class="grid">', *(f'<div class="card">{figure}</div>' for figure in figures), "</div>"]
     if section["dropped"]:
         parts.append(f'<div class="card wide"><h3>Dropped</h3>{_table(*dropped_rows(section))}</div>')

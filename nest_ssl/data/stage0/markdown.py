@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nest_ssl.data.annotation_rules import RULES
 from nest_ssl.data.length_limits import preview_table
 
 WHAT = {"simulate": "through a simulated telephone channel", "upsample": "raised to 16 kHz"}
+# What a row was dropped for, by the step that did it; sources find some of the annotation errors.
+KINDS = {
+    "read": "unusable in the source",
+    "annotation": "annotation errors",
+    "length": "by length",
+    "channel": "audio not made",
+    "messages": "no messages line",
+}
 LONGEST_CELL = 120
 
 
@@ -34,8 +43,7 @@ def overview(report: Mapping[str, Any]) -> tuple[Sequence[str], list[list[str]]]
         counts, hours = section["counts"], section["hours"]
         kept = hours["train"] + hours["dev"]
         source = f"{', '.join(section['sources'])}, {WHAT[section['channel']]}"
-        by_reason = ", ".join(f"{drop['rows']:,} {drop['reason']}" for drop in section["dropped"])
-        dropped = f"{counts['dropped']:,}" + (f" ({by_reason})" if by_reason else "")
+        dropped = f"{counts['dropped']:,}" + (f" ({by_kind(section)})" if section["dropped"] else "")
         numbers = [f"{counts[column]:,}" for column in ("raw", "valid", "train", "dev")]
         parts = f"{in_hours(kept)} ({in_hours(hours['train'])} + {in_hours(hours['dev'])})"
         rows.append([name, source, *numbers, dropped, parts])
@@ -46,6 +54,14 @@ def overview(report: Mapping[str, Any]) -> tuple[Sequence[str], list[list[str]]]
         numbers = [f"{total[column]:,}" for column in ("raw", "valid", "train", "dev", "dropped")]
         rows.append(["all", "", *numbers, in_hours(total["hours"])])
     return head, rows
+
+
+def by_kind(section: Mapping[str, Any]) -> str:
+    """Give what the rows were dropped for in a few words: 571 annotation errors, 3,143 by length."""
+    rows = dict.fromkeys(KINDS, 0)
+    for drop in section["dropped"]:
+        rows["annotation" if drop["reason"] in RULES else drop["step"]] += drop["rows"]
+    return ", ".join(f"{count:,} {KINDS[step]}" for step, count in rows.items() if count)
 
 
 def in_hours(hours: float) -> str:
@@ -138,7 +154,8 @@ def histogram_table(histogram: Mapping[str, Any]) -> str:
     for i in range(0, len(edges) - 1, step):
         end = min(i + step, len(edges) - 1)
         sums = [f"{sum(values[i:end]):,}" for values in counts.values()]
-        rows.append([f"{edges[i]:g} to {edges[end]:g}", *sums])
+        last = end == len(edges) - 1 and histogram.get("beyond")
+        rows.append([f"{edges[i]:g} and more" if last else f"{edges[i]:g} to {edges[end]:g}", *sums])
     return table((histogram["unit"], *counts), rows)
 
 
@@ -149,15 +166,15 @@ def channel_lines(channels: Mapping[str, Any]) -> list[str]:
         total = sum(channels[name].values()) or 1
         rows = [[key, f"{count:,}", f"{100 * count / total:.1f} %"] for key, count in channels[name].items()]
         if rows and set(channels[name]) != {"none"}:
-            lines += [table((name, "calls" if name != "codecs" else "legs", "share"), rows), ""]
+            lines += [table((name, "utterances" if name != "codecs" else "legs", "share"), rows), ""]
     lines.append(loss_sentence(channels))
     return lines
 
 
 def loss_sentence(channels: Mapping[str, Any]) -> str:
-    """How many calls lost frames, and how many of them."""
-    calls, with_loss = channels["calls"], channels["calls_with_loss"]
-    said = f"{with_loss:,} of {calls:,} calls ({100 * with_loss / max(1, calls):.1f} %) lost frames"
+    """How many utterances lost frames, and how many of them."""
+    every, with_loss = channels["utterances"], channels["utterances_with_loss"]
+    said = f"{with_loss:,} of {every:,} utterances ({100 * with_loss / max(1, every):.1f} %) lost frames"
     summary = channels["lost_percent_summary"]
     return said + (
         f"; those lost {summary['p50']:g} % of them in the median, {summary['max']:g} % at most."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,12 +18,12 @@ from typing import Any
 
 from nest_ssl.data.annotation import AnnotationRules
 from nest_ssl.data.prompts import PromptSettings, prompt_tokens
-from nest_ssl.data.stage0.annotate import facts_path, filter_annotation, measure
+from nest_ssl.data.stage0.annotate import changed_audio, facts_path, filter_annotation, measure
 from nest_ssl.data.stage0.channel import ChannelSettings, make_audio
 from nest_ssl.data.stage0.divide import divide
 from nest_ssl.data.stage0.lengths import filter_lengths, preview_limits, usable_limits
 from nest_ssl.data.stage0.lines import write_messages
-from nest_ssl.data.stage0.read import read_sources
+from nest_ssl.data.stage0.read import audio_has_come, read_sources
 from nest_ssl.data.stage0.rows import count_rows, rows_in
 from nest_ssl.data.stage0.settings import SetSettings
 from nest_ssl.data.stage0.steps import Bars, Steps, file_fact, no_bars, write_json
@@ -117,6 +118,8 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
         return with_bar
 
     rows = work / "rows.jsonl"
+    if come := audio_has_come(work / "read-dropped.jsonl"):
+        steps.forget(["read"], f"{come:,} utterances whose audio was missing have it now")
     steps.run(
         "read",
         {
@@ -138,6 +141,11 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
 
     annotated = work / "annotated.jsonl"
     facts = facts_path(work, rows)
+    if "annotation" in run.redo:
+        facts.unlink(missing_ok=True)
+    if changed := changed_audio(rows, facts):
+        again = ["annotation", *(f"channel-{side}" for side in SIDES), "measure"]
+        steps.forget(again, f"{len(changed):,} audio files have changed, such as {min(changed)}")
 
     def annotation(advance: Callable[[int], Any]) -> None:
         measure(rows, facts, run.workers, advance)
@@ -171,6 +179,7 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
         {
             "limits": [vars(limit) for limit in limits.limits],
             "tokenizer": tokenizer_fact(run.tokenizer) if needs_tokens else None,
+            "prompt tokens": tokens if "sequence_length" in limits.units() else None,
         },
         [annotated],
         [fitting, work / "length-dropped.jsonl"],
@@ -179,18 +188,22 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
     )  # fmt: skip
     _not_empty(fitting, settings, work / "length-dropped.jsonl")
 
+    places = (source.path.absolute() for source in settings.sources)
+    roots = [(place if place.is_dir() else place.parent).as_posix() for place in places]
     split_inputs = [fitting] + ([settings.split.dev_list] if settings.split.dev_list else [])
     sides = {side: work / f"{side}.jsonl" for side in SIDES}
     steps.run(
         "split",
-        asdict(settings.split) | {"dev_list": str(settings.split.dev_list), "seed": run.seed},
+        asdict(settings.split) | {"dev_list": str(settings.split.dev_list), "seed": run.seed, "roots": roots},
         split_inputs,
         [*sides.values(), work / "split.json"],
-        lambda: _split(fitting, sides, settings, run.seed, work),
+        lambda: _split(fitting, sides, settings, run.seed, work, roots),
     )
 
     for side in SIDES:
         files.audio(side).parent.mkdir(exist_ok=True)
+        if f"channel-{side}" in run.redo:
+            shutil.rmtree(files.audio(side) / "records", ignore_errors=True)  # what is done is in there
         _channel_step(steps, files, side, settings, channel, counted)
     if run.tokenizer is None:
         _gather_dropped(files)
@@ -267,8 +280,15 @@ def tokenizer_fact(tokenizer: LlmTokenizer | None) -> str | None:
     return " ".join(file_fact(tokenizer.folder / name) for name in names)
 
 
-def _split(fitting: Path, sides: dict[str, Path], settings: SetSettings, seed: int, work: Path) -> None:
-    division = divide(fitting, settings.split, seed, settings.name)
+def _split(
+    fitting: Path,
+    sides: dict[str, Path],
+    settings: SetSettings,
+    seed: int,
+    work: Path,
+    roots: list[str],
+) -> None:
+    division = divide(fitting, settings.split, seed, settings.name, roots)
     groups = {side: set() for side in SIDES}  # type: dict[str, set[str]]
     rows: Counter[str] = Counter()
     with ExitStack() as stack:
@@ -300,7 +320,9 @@ def _not_empty(path: Path, settings: SetSettings, dropped: Path) -> None:
         return
     reasons = Counter(row["reason"] for row in rows_in(dropped))
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(4)) or "there were none"
+    first = next((row for row in rows_in(dropped)), None)
+    example = f" The first: {first['place']}: {first['details'][0]}." if first else ""
     raise ValueError(
-        f"{settings.name}: no row is left: {why}. {dropped} has them with their reasons; "
-        f"change the limits in --config, or by KEY=VALUE words"
+        f"{settings.name}: no row is left: {why}.{example} {dropped} has them with their reasons; "
+        f"mend the source, or change the limits in --config or by KEY=VALUE words"
     )

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ from nest_ssl.files.atomic import replaced
 from nest_ssl.files.rows import row_id, row_identity, split_position
 
 PER_RECORDING_IN_A_TEST = 10
+# Sources find some annotation errors before the rules can: they are counted under the rule's name.
+RULE_OF = {
+    "behind the end of the recording": "audio_shorter_than_segment",
+    "double id": "duplicate",
+    **dict.fromkeys(("unreadable audio", "cut off", "empty audio"), "audio_unreadable"),
+}
+MISSING = "audio missing"
 
 
 @dataclass
@@ -55,12 +63,12 @@ def read_sources(
         for item in islice(_items(settings, folder, jobs, limit, count), limit):
             advance(1)
             if isinstance(item, Unusable):
-                unusable = {"id": item.id, "place": item.place}
-                files.drop(unusable, [item.reason], [item.detail])
+                unusable = {"id": item.id, "place": item.place, **item.known}
+                files.drop(unusable, [rule_name(item.reason)], [item.detail])
             else:
                 row, reason, detail = _completed(item, settings, folder)
                 if reason:
-                    files.drop(row, [reason], [detail])
+                    files.drop(row, [rule_name(reason)], [detail])
                 else:
                     files.keep(row)
         dropped = files.num_dropped
@@ -84,6 +92,19 @@ def read_sources(
         "subsets": dict(sorted(count.subsets.items())),
     }
     write_json(folder / "read.json", facts)
+
+
+def rule_name(reason: str) -> str:
+    """Give a source's reason as one word, that of the annotation rule where one means the same."""
+    return RULE_OF.get(reason) or re.sub(r"\W+", "_", reason)
+
+
+def audio_has_come(dropped: Path) -> int:
+    """Count the rows of read-dropped.jsonl whose audio was missing and is there now."""
+    if not dropped.is_file():
+        return 0
+    missing = (row for row in rows_in(dropped) if row["reason"] == rule_name(MISSING))
+    return sum(Path(row["audio_filepath"]).is_file() for row in missing if row.get("audio_filepath"))
 
 
 def _items(
@@ -111,7 +132,7 @@ def _wenetspeech(
     source: Source, settings: SetSettings, limit: int | None, count: ReadCount
 ) -> Iterator[Row | Unusable]:
     seen = SourceCount()
-    root = settings.root or source.path.parent
+    root = (settings.root or source.path.parent).absolute()
     per_recording = None if limit is None else PER_RECORDING_IN_A_TEST
     rows = wenetspeech_rows(source.path, root, settings.selection, seen, per_recording)
     try:
@@ -135,7 +156,7 @@ def _with_audio(rows: Iterator[Row | Unusable], settings: SetSettings) -> Iterat
                 known = (item["audio_filepath"], Path(item["audio_filepath"]).is_file())
             if not known[1]:
                 detail = f"{known[0]} does not exist; `root` names the folder that paths start from"
-                item = Unusable(item["id"], item["place"], "audio missing", detail)
+                item = Unusable(item["id"], item["place"], MISSING, detail, item)
         yield item
 
 
@@ -149,6 +170,8 @@ def _completed(row: Row, settings: SetSettings, folder: Path) -> tuple[Row, str,
     if not isinstance(row.get("text"), str):
         row["text"] = "" if row.get("text") is None else str(row["text"])
     recording = str(row.get("recording") or audio)
+    if _is_file(recording):  # named alike from whichever folder it is run in
+        recording = Path(os.path.normpath(Path(recording).absolute())).as_posix()
     if settings.split.recording_pattern:
         match = re.search(settings.split.recording_pattern, recording)
         if match is None or not match[1]:
@@ -166,6 +189,11 @@ def _completed(row: Row, settings: SetSettings, folder: Path) -> tuple[Row, str,
     if isinstance(party, str | int):
         row.pop("channel")  # the simulation writes its own under this name
     return row, "", ""
+
+
+@lru_cache(maxsize=1024)
+def _is_file(name: str) -> bool:
+    return Path(name).is_file()
 
 
 def _pick(picked: Path, out: Path, settings: SetSettings, seed: int, count: ReadCount) -> int:

@@ -127,11 +127,11 @@ class _Channels:
         self.codecs: Counter[str] = Counter()
         self.noises: Counter[str] = Counter()
         self.recorders: Counter[str] = Counter()
-        self.calls = self.with_loss = 0
+        self.utterances = self.with_loss = 0
         self.loss_percent: list[float] = []
 
     def add(self, channel: Mapping[str, Any]) -> None:
-        self.calls += 1
+        self.utterances += 1
         self.presets[str(channel.get("preset"))] += 1
         lost = frames = 0
         for leg in channel.get("legs") or ():
@@ -155,9 +155,9 @@ class _Channels:
             "codecs": dict(self.codecs.most_common()),
             "noise": dict(self.noises.most_common()),
             "recorders": dict(self.recorders.most_common()),
-            "calls": self.calls,
-            "calls_with_loss": self.with_loss,
-            "lost_percent": _histogram({"calls": self.loss_percent}, "% of frames lost"),
+            "utterances": self.utterances,
+            "utterances_with_loss": self.with_loss,
+            "lost_percent": _histogram({"utterances": self.loss_percent}, "% of frames lost"),
             "lost_percent_summary": _summary(self.loss_percent),
         }
 
@@ -237,19 +237,24 @@ def _dropped_samples(files: SetFiles) -> list[dict[str, Any]]:
 
 
 def _histogram(series: Mapping[str, Sequence[float]], unit: str) -> dict[str, Any]:
-    """Counts over at most BINS intervals of a round width; what is beyond the 99.9th percentile of all is in
-    the last."""
-    every = np.concatenate([np.asarray(values, dtype=float) for values in series.values()] or [np.zeros(0)])
-    every = every[np.isfinite(every)]
+    """Counts over at most BINS intervals of a round width; what is beyond the 99.9th percentile is in the
+    last.  Of the dropped rows, which may state anything, none widens the picture to more than twice."""
+    columns = {name: np.asarray(values, dtype=float) for name, values in series.items()}
+    columns = {name: values[np.isfinite(values)] for name, values in columns.items()}
+    kept = np.concatenate([values for name, values in columns.items() if name != "dropped"] or [np.zeros(0)])
+    every = np.concatenate([kept, columns.get("dropped", np.zeros(0))])
+    if len(kept):
+        every = every[every <= 2 * kept.max()]
     top = float(np.quantile(every, 0.999)) if len(every) else 1.0
     width = _round_width(max(top, 1e-9) / BINS)
     number = max(1, int(np.ceil(top / width + 1e-9)))
     edges = np.round(np.arange(number + 1) * width, 6)
     counts = {
-        name: np.histogram(np.clip(np.asarray(values, dtype=float), 0, edges[-1]), edges)[0].tolist()
-        for name, values in series.items()
+        name: np.histogram(np.clip(values, 0, edges[-1]), edges)[0].tolist()
+        for name, values in columns.items()
     }
-    return {"unit": unit, "edges": edges.tolist(), "counts": counts}
+    beyond = sum(int(np.count_nonzero(values > edges[-1])) for values in columns.values())
+    return {"unit": unit, "edges": edges.tolist(), "counts": counts, "beyond": beyond}
 
 
 def _round_width(width: float) -> float:

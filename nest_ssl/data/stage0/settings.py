@@ -88,6 +88,8 @@ def _kind_of(path: Path) -> str:
             return "kaldi"
         if (path / "WenetSpeech.json").is_file():
             raise ValueError(f"{path} is WenetSpeech's folder; name the file: {path / 'WenetSpeech.json'}")
+        if any(path.glob("*.tsv")):
+            return "calls"  # tables of turns
         return "folder"
     if path.suffix == ".json" and path.stem.lower().startswith("wenetspeech"):
         return "wenetspeech"

@@ -14,7 +14,7 @@ from nest_ssl.files.atomic import replaced
 
 SMALL_BYTES = 1 << 32  # larger files are told apart by size and time
 SHOWN_CHANGES = 5
-SCHEMA = 1  # of what steps write: raised when the same settings give another content
+SCHEMA = 2  # of what steps write: raised when the same settings give another content
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,14 @@ class Steps:
         made = {self._name(path): file_fact(path) for path in outputs}
         write_json(marker, {"facts": facts, "outputs": made})
         return True
+
+    def forget(self, steps: Sequence[str], why: str) -> None:
+        """Have steps run again that were done."""
+        markers = [self.folder / "done" / f"{step}.json" for step in steps]
+        if any(marker.is_file() for marker in markers):
+            log.info("%s: %s again, since %s", self.name, ", ".join(steps), why)
+        for marker in markers:
+            marker.unlink(missing_ok=True)
 
     def _changes(self, marker: Path, facts: Mapping[str, Any], outputs: Sequence[Path]) -> list[str]:
         """What is not as the marker says, in words; one entry if there is no marker."""

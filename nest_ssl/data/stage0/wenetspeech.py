@@ -214,10 +214,11 @@ def _not_selected(
     if selection.sources is not None and source not in selection.sources:
         return "other source"
     confidence = segment.get("confidence")
-    if selection.min_confidence is not None and not (
-        isinstance(confidence, int | float) and confidence >= selection.min_confidence
-    ):
-        return f"confidence below {selection.min_confidence}"
+    if selection.min_confidence is not None:
+        if isinstance(confidence, bool) or not isinstance(confidence, int | float):
+            return "without confidence"
+        if not confidence >= selection.min_confidence:
+            return f"confidence below {selection.min_confidence}"
     return ""
 
 
@@ -235,22 +236,28 @@ def _row(
     aid = str(audio.get("aid"))
     sid = str(segment.get("sid") or f"{aid}_{number}")
     text = segment.get("text")
+    # bytes that were no UTF-8 show as U+FFFD, which the annotation filter finds
+    text = SURROGATES.sub("\ufffd", text) if isinstance(text, str) else ""
+    known = {"text": text}
     begin, end = segment.get("begin_time"), segment.get("end_time")
     if not isinstance(audio.get("path"), str):
-        return Unusable(sid, place, "no audio path", f"recording {aid} has path {audio.get('path')!r}")
+        detail = f"recording {aid} has path {audio.get('path')!r}"
+        return Unusable(sid, place, "no audio path", detail, known)
     times_are_numbers = all(
         isinstance(time, int | float) and not isinstance(time, bool) for time in (begin, end)
     )
     if not times_are_numbers or not 0 <= begin < end < float("inf"):  # type: ignore[operator]
-        return Unusable(sid, place, "bad segment", f"it begins at {begin!r} s and ends at {end!r} s")
+        detail = f"it begins at {begin!r} s and ends at {end!r} s"
+        return Unusable(
+            sid, place, "bad segment", detail, known | {"audio_filepath": str(root / audio["path"])}
+        )
     subsets = segment.get("subsets") or audio.get("subsets") or []
     return {
         "id": sid,
         "audio_filepath": str(root / audio["path"]),
         "offset": begin,
         "duration": round(end - begin, 4),  # type: ignore[operator]
-        # bytes that were no UTF-8 show as U+FFFD, which the annotation filter finds
-        "text": SURROGATES.sub("\ufffd", text) if isinstance(text, str) else "",
+        "text": text,
         "key": aid,
         "recording": aid,
         "source": str(audio.get("source")),

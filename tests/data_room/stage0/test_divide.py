@@ -62,6 +62,25 @@ def test_the_dev_list_takes_whole_recordings(tmp_path):
     assert [name for name, side in found.items() if side == "dev"] == ["u2", "u3", "u6", "u7"]
 
 
+def test_names_of_the_dev_list_that_no_row_has_are_counted(tmp_path):
+    path = rows_of(tmp_path, [{"id": f"u{i}", "recording": f"r{i}"} for i in range(4)])
+    (tmp_path / "dev.txt").write_text("u1\nnobody\n", encoding="utf-8")
+    division = divide(path, SplitSettings(dev_list=tmp_path / "dev.txt"), 0, "set")
+    assert division.note == "1 of 2 names of dev_list are of no row that is left"
+
+
+def test_a_moved_corpus_is_divided_alike(tmp_path):
+    """Recordings are named by their paths; the folder of the source has no part in the division."""
+    found = []
+    for root in ("/corpora/calls", "/mnt/elsewhere"):
+        rows = [{"id": f"u{i}", "recording": f"{root}/day/call{i}.wav"} for i in range(40)]
+        path = rows_of(tmp_path, rows)
+        division = divide(path, SplitSettings(dev=0.3), 1, "set", [root])
+        found.append([division.side(row) for row in rows])
+    assert found[0] == found[1]
+    assert set(found[0]) == {"train", "dev"}
+
+
 def test_a_dev_list_that_names_nothing_is_refused(tmp_path):
     path = rows_of(tmp_path, [{"id": str(i), "recording": f"r{i}"} for i in range(4)])
     (tmp_path / "dev.txt").write_text("nobody\n", encoding="utf-8")
