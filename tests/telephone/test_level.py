@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nest_ssl.telephone.level import active_level, gain_from_db, rms_dbov
+from nest_ssl.telephone.level import FEWEST_POINTS, active_level, gain_from_db, rms_dbov
 from nest_ssl.telephone.resample import resample
 
 RATE = 8000
@@ -43,6 +43,8 @@ def plain_active_level(samples: np.ndarray, rate: int) -> tuple[float, float]:
             share = before[1] / (before[1] - margin)
             level = before[0] + share * (level - before[0])
             return level, min(1.0, 10 ** ((overall - level) / 10))
+        if margin <= 0:
+            break  # below the range of the method
         before = (level, margin)
     return overall, 1.0
 
@@ -65,13 +67,14 @@ def test_active_level_agrees_with_the_sample_by_sample_method(speech, rate):
     samples = resample(speech, 16000, rate)[: 2 * rate].astype(float)
     measured = active_level(samples, rate)
     level, activity = plain_active_level(samples, rate)
-    assert measured.level_dbov == pytest.approx(level, abs=1e-6)
-    assert measured.activity == pytest.approx(activity, abs=1e-6)
+    # where the envelope is taken once in a millisecond, not once in a sample
+    assert measured.level_dbov == pytest.approx(level, abs=0.02)
+    assert measured.activity == pytest.approx(activity, abs=0.005)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 900), st.floats(-100, 0)), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(1, 1800), st.floats(-100, 0)), min_size=1, max_size=5),
     st.sampled_from([8000, 16000]),
 )
 def test_bursts_of_any_level_and_length_agree_with_the_sample_by_sample_method(bursts, rate):
@@ -79,8 +82,9 @@ def test_bursts_of_any_level_and_length_agree_with_the_sample_by_sample_method(b
     samples = np.concatenate([10 ** (db / 20) * rng.uniform(-1, 1, length) for length, db in bursts])
     measured = active_level(samples, rate)
     level, activity = plain_active_level(samples, rate)
-    assert measured.level_dbov == pytest.approx(level, abs=1e-6)
-    assert measured.activity == pytest.approx(activity, abs=1e-6)
+    tolerance = 1e-6 if len(samples) < FEWEST_POINTS else 0.02
+    assert measured.level_dbov == pytest.approx(level, abs=tolerance)
+    assert measured.activity == pytest.approx(activity, abs=tolerance / 4)
 
 
 @pytest.mark.parametrize("length", [1, 2, 159])
