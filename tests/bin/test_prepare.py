@@ -288,6 +288,17 @@ def test_audio_that_was_missing_is_used_once_it_is_there(wenet, tmp_path):
     assert not [row for row in rows_of(out / "dropped.jsonl") if row["reason"] == "audio_missing"]
 
 
+def test_audio_that_was_lost_or_cut_is_made_again(copy, sources):
+    paths = sorted((copy / "simulated" / "audio" / "train").rglob("*.flac"))
+    content = [path.read_bytes() for path in paths]
+    untouched = {path: path.stat().st_mtime_ns for path in paths[2:]}
+    paths[0].unlink()
+    paths[1].write_bytes(content[1][:-100])
+    assert verb.main(words(sources, copy)) == 0
+    assert [path.read_bytes() for path in paths] == content
+    assert untouched == {path: path.stat().st_mtime_ns for path in paths[2:]}
+
+
 def test_redo_measures_and_simulates_again(wenet, monkeypatch):
     from nest_ssl.data.stage0 import annotate
 
@@ -358,6 +369,40 @@ def plant_cut_audio(out):
     return "duration|length"
 
 
+def plant_truncated_file(out):
+    path = next((out / "real" / "audio" / "dev").rglob("*.flac"))
+    path.write_bytes(path.read_bytes()[:-200])
+    return "unreadable audio"
+
+
+def plant_flipped_bytes(out):
+    path = next((out / "simulated" / "audio" / "train").rglob("*.flac"))
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 2, len(content) // 2 + 40):
+        content[place] ^= 0x55
+    path.write_bytes(content)
+    return "unreadable audio"
+
+
+def plant_other_audio_of_that_length(out):
+    path = next((out / "simulated" / "audio" / "train").rglob("*.flac"))
+    samples, rate = soundfile.read(path, dtype="int16")
+    soundfile.write(path, 0 * samples, rate)
+    return "changed audio"
+
+
+def plant_other_limits(out):
+    path = out / "funasr_limits.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("\n  batch_size: ", "\n  batch_size: 1"), encoding="utf-8")
+    return "other limits"
+
+
+def plant_damaged_limits(out):
+    (out / "funasr_limits.yaml").write_text("{", encoding="utf-8")
+    return "bad YAML"
+
+
 def plant_wrong_rate(out):
     path = next((out / "real" / "audio" / "dev").rglob("*.flac"))
     samples, _ = soundfile.read(path, dtype="int16")
@@ -399,6 +444,11 @@ PLANTS = [
     plant_wrong_length,
     plant_wrong_tokens,
     plant_cut_audio,
+    plant_truncated_file,
+    plant_flipped_bytes,
+    plant_other_audio_of_that_length,
+    plant_other_limits,
+    plant_damaged_limits,
     plant_wrong_rate,
     plant_leak,
     plant_lost_line,

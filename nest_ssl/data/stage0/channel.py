@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nest_ssl.data.stage0.rows import Sorter, rows_in
+from nest_ssl.data.stage0.rows import Sorter, count_rows, rows_in
 from nest_ssl.files.atomic import replaced
 from nest_ssl.telephone.corpus import TelephoneCorpus
 from nest_ssl.telephone.jobs import merge, run_shard
 from nest_ssl.telephone.presets import Mix
+from nest_ssl.telephone.records import SIZES, is_error, record_files, scan_lines
 from nest_ssl.telephone.settings import plain
 from nest_ssl.telephone.upsampling import CallCorpus
 
@@ -75,6 +76,29 @@ def make_audio(
     run_shard(job, workers=settings.workers, force=True, advance=lambda count, _: advance(count))
     merge(job, settings.max_error_rate)
     _move_errors(rows, out.with_name(f"{out.name}.errors.jsonl"), failed)
+
+
+def not_as_written(out: Path, manifest: Path) -> Iterator[tuple[int, Path, int]]:
+    """Give (line of the manifest, audio file, bytes that were written) of files in `out` that have another
+    size or are gone; nothing where there are no records of this manifest."""
+    folders = [path.parent for path in (out / "records").glob("*/settings.json")]
+    if len(folders) != 1 or not manifest.is_file():  # the records of earlier settings are removed in the end
+        return
+    sizes: dict[int, int] = {}
+    for _, number, _, line in scan_lines(record_files(folders[0])):
+        if not is_error(line) and (found := SIZES.search(line)):
+            sizes[number] = int(found[1])
+    written = [size for _, size in sorted(sizes.items())]  # the manifest has the order of the rows
+    if len(written) != count_rows(manifest):
+        return
+    for place, (row, size) in enumerate(zip(rows_in(manifest), written, strict=True), start=1):
+        path = manifest.parent / row["audio_filepath"]
+        try:
+            same = path.stat().st_size == size
+        except OSError:
+            same = False
+        if not same:
+            yield place, path, size
 
 
 def _move_errors(rows: Path, errors: Path, failed: Path) -> None:

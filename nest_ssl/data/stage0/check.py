@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 
 from nest_ssl.data.manifest_check import Checked, Problem, check_manifests
 from nest_ssl.data.messages import check_messages, read_messages_audio
+from nest_ssl.data.stage0.channel import not_as_written
 from nest_ssl.data.stage0.html import render_html
 from nest_ssl.data.stage0.markdown import render_markdown
 from nest_ssl.data.stage0.pipeline import SIDES, SetFiles
@@ -35,14 +36,22 @@ def check_folder(out: Path, tokenizer: LlmTokenizer | None, threads: int) -> tup
             f"{path} does not exist: {out} is no folder that stage 0 has finished; "
             f"--check takes the folder that was given as --out"
         )
-    report = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: not JSON: {error}; run prepare again, it writes the report anew"
+        ) from error
     named = (report.get("tokenizer") or {}).get("folder")
     if tokenizer is None and named and Path(named).is_dir():
         tokenizer = LlmTokenizer(named)
     problems: list[Problem] = []
-    limits = yaml.safe_load((out / LIMITS).read_text(encoding="utf-8")) if (out / LIMITS).is_file() else None
-    if limits is None:
+    limits = None
+    if not (out / LIMITS).is_file():
         problems.append(Problem(out / LIMITS, 0, "missing", "the file of FunASR's limits is not there"))
+    else:
+        limits, faults = _limits(out / LIMITS, report)
+        problems += faults
     files = {name: SetFiles(out / name) for name in report["sets"]}
     lines = 0
     for name, section in report["sets"].items():
@@ -50,18 +59,40 @@ def check_folder(out: Path, tokenizer: LlmTokenizer | None, threads: int) -> tup
         if any(problem.kind == "missing" and problem.manifest != out / LIMITS for problem in problems):
             continue
         paths = [files[name].messages(side) for side in SIDES]
-        found = check_messages(paths, tokenizer, (limits or {}).get("dataset_conf"), threads)
+        found = check_messages(paths, tokenizer, limits, threads)
         lines += found.lines
         problems += found.problems
         manifests = [files[name].manifest(side) for side in SIDES]
-        problems += check_manifests(manifests, Checked(), OUT_RATE, False, threads)
+        problems += check_manifests(manifests, Checked(), OUT_RATE, True, threads)
         for side in SIDES:
+            problems += _sizes(files[name], side)
             problems += _lines_and_rows(files[name], side)
         problems += _counts(files[name], section)
     if not any(problem.kind == "missing" for problem in problems):
-        problems += _leaks(files)
+        problems += _leaks(files, {name: section["split"]["by"] for name, section in report["sets"].items()})
     problems += _pages(out, report)
     return lines, problems, tokenizer is not None
+
+
+def _limits(path: Path, report: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Give FunASR's keys of the file; a problem if it cannot be read or has others than the report."""
+    try:
+        limits = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["dataset_conf"])
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        return None, [Problem(path, 0, "bad YAML", " ".join(str(error).split()))]
+    stated = report["funasr_limits"]["dataset_conf"]
+    if limits != stated:
+        changed = ", ".join(f"{key} {limits.get(key)}" for key in stated if limits.get(key) != stated[key])
+        return limits, [Problem(path, 0, "other limits", f"{changed}: the report has other values")]
+    return limits, []
+
+
+def _sizes(files: SetFiles, side: str) -> Iterator[Problem]:
+    manifest = files.manifest(side)
+    for number, path, size in not_as_written(files.audio(side), manifest):
+        if path.is_file():  # else it is missing, as the manifest's own check says
+            detail = f"{path} has {path.stat().st_size} bytes, {size} were written"
+            yield Problem(manifest, number, "changed audio", detail)
 
 
 def _missing(files: SetFiles) -> list[Problem]:
@@ -135,25 +166,28 @@ def _counts(files: SetFiles, section: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
-def _leaks(files: Mapping[str, SetFiles]) -> Iterator[Problem]:
-    """No recording, id or source file is in the train side of any set and the dev side of any."""
+def _leaks(files: Mapping[str, SetFiles], by: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """No recording, and no value of what a set is divided by, is on the train side of a set and on the dev
+    side of one."""
     seen: dict[str, str] = {}
     for name, each in files.items():
         for row in rows_in(each.manifest("dev")):
-            for value in _origins(name, row):
+            for value in _origins(name, row, by[name]):
                 seen.setdefault(value, f"{name} dev, {row['id']}")
     for name, each in files.items():
         for number, row in enumerate(rows_in(each.manifest("train")), start=1):
-            shared = next((value for value in _origins(name, row) if value in seen), None)
+            shared = next((value for value in _origins(name, row, by[name]) if value in seen), None)
             if shared:
                 what, value = shared.split("\x1f")[-2:]
                 detail = f"{what} {value} of {row['id']} is also in {seen[shared]}"
                 yield Problem(each.manifest("train"), number, "leak", detail)
 
 
-def _origins(name: str, row: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{name}\x1frecording\x1f{row.get('recording')}"
-    yield f"audio\x1f{row.get('recording')}"
+def _origins(name: str, row: Mapping[str, Any], by: Sequence[str]) -> Iterator[str]:
+    for field in by:
+        if field not in ("id", "recording") and row.get(field) not in (None, ""):
+            yield f"{name}\x1f{field}\x1f{row[field]}"
+    yield f"recording\x1f{row.get('recording')}"  # the same file in two sets is a leak, too
 
 
 def _pages(out: Path, report: Mapping[str, Any]) -> Iterator[Problem]:

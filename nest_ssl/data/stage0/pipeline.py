@@ -19,7 +19,7 @@ from typing import Any
 from nest_ssl.data.annotation import AnnotationRules
 from nest_ssl.data.prompts import PromptSettings, prompt_tokens
 from nest_ssl.data.stage0.annotate import changed_audio, facts_path, filter_annotation, measure
-from nest_ssl.data.stage0.channel import ChannelSettings, make_audio
+from nest_ssl.data.stage0.channel import ChannelSettings, make_audio, not_as_written
 from nest_ssl.data.stage0.divide import divide
 from nest_ssl.data.stage0.lengths import filter_lengths, preview_limits, usable_limits
 from nest_ssl.data.stage0.lines import write_messages
@@ -204,6 +204,8 @@ def prepare_set(settings: SetSettings, run: Run, channel: ChannelSettings) -> bo
         files.audio(side).parent.mkdir(exist_ok=True)
         if f"channel-{side}" in run.redo:
             shutil.rmtree(files.audio(side) / "records", ignore_errors=True)  # what is done is in there
+        if other := next(not_as_written(files.audio(side), files.manifest(side)), None):
+            steps.forget([f"channel-{side}", "measure"], f"{other[1]} is not as it was written")
         _channel_step(steps, files, side, settings, channel, counted)
     if run.tokenizer is None:
         _gather_dropped(files)
