@@ -30,6 +30,7 @@ OWN_KINDS = ("babble", "coloured")  # every other kind is the name of a group of
 TALKERS = {"min": 3, "max": 7}
 EXPONENT = {"min": 0.0, "max": 2.0}
 MAX_TALKERS = 50
+FEWEST_VOICES = 3  # of a babble; one or two are conversations
 
 LOWEST_HZ = 20.0  # coloured noise is flat below, or its power would have no bound
 LONGEST_PERIOD = 1 << 18  # samples after which coloured noise begins again: half a minute at 8 kHz
@@ -122,7 +123,8 @@ class NoiseBank:
     ) -> dict[str, Any] | None:
         """Give the description of a noise, or None for none. Every value is as `render` uses it.
 
-        key: babble is made of utterances of other keys.
+        key: babble is made of utterances of other keys; where a small corpus has too few of them, another
+        kind is drawn in its place, so that the share of noisy calls stays.
         """
         if settings is None or not happens(rng, settings["probability"]):
             return None
@@ -132,11 +134,17 @@ class NoiseBank:
         if not kinds:
             return None
         kind = weighted(rng, kinds)
+        rows: list[int] = []
+        if kind == "babble" and self.talkers is not None:
+            talkers = settings.get("talkers", TALKERS)
+            rows = self.talkers.draw(rng, key, _number_of_talkers(rng, talkers))
+            others = {other: weight for other, weight in kinds.items() if other != kind}
+            if len(rows) < min(_fewest_talkers(talkers), FEWEST_VOICES) and others:
+                kind = weighted(rng, others)
+            elif not rows:
+                return None
         noise: dict[str, Any] = {"kind": kind, "snr_db": snr_db}
         if kind == "babble" and self.talkers is not None:
-            rows = self.talkers.draw(rng, key, _number_of_talkers(rng, settings.get("talkers", TALKERS)))
-            if not rows:
-                return None
             noise["talkers"] = [self.talkers.names(row)[1] for row in rows]
             noise["rows"] = rows
             noise["starts"] = [round(float(start), 6) for start in rng.random(len(rows))]
@@ -224,6 +232,13 @@ def _spread(rows: np.ndarray, count: int) -> np.ndarray:
     if len(rows) <= count:
         return rows
     return rows[np.arange(count) * len(rows) // count]
+
+
+def _fewest_talkers(setting: Any) -> float:
+    """Give the smallest number of talkers that a checked setting can draw."""
+    if not isinstance(setting, Mapping):
+        return float(setting)
+    return float(setting["min"] if "min" in setting else min(setting))
 
 
 def _number_of_talkers(rng: np.random.Generator, setting: Any) -> int:

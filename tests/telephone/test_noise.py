@@ -83,6 +83,19 @@ def test_babble_takes_only_talkers_of_its_own_bucket(prompts):
     assert bank.draw(stream("en/digits/7"), noise_settings(kinds={"babble": 1.0}), "digits/7") is None
 
 
+def test_where_babble_lacks_talkers_another_kind_keeps_the_share_of_noise(tmp_path):
+    path = tmp_path / "few.jsonl"
+    write_rows(path, [{"audio_filepath": f"{i}.wav", "duration": 1.0, "key": str(i)} for i in range(3)])
+    few = TalkerPool(ManifestIndex.open(path), np.full(3, key_bucket("0"), np.uint8))
+    bank = NoiseBank(few)
+    settings = noise_settings(kinds={"babble": 0.9, "coloured": 0.1})
+    assert {bank.draw(stream(i), settings, "0")["kind"] for i in range(40)} == {"coloured"}
+    two = noise_settings(kinds={"babble": 0.9, "coloured": 0.1}, talkers=2)  # asked for, so enough
+    assert {bank.draw(stream(i), two, "0")["kind"] for i in range(40)} == {"babble", "coloured"}
+    alone = bank.draw(stream("x"), noise_settings(kinds={"babble": 1.0}), "0")
+    assert len(alone["talkers"]) == 2  # nothing else was asked for
+
+
 def test_the_voices_of_a_large_bucket_are_few_and_from_all_of_it(tmp_path):
     path = tmp_path / "many.jsonl"
     write_rows(path, [{"audio_filepath": f"{i}.wav", "duration": 1.0, "key": str(i)} for i in range(5000)])
