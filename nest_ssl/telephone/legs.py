@@ -70,7 +70,7 @@ class Leg:
         chosen = self.alternatives[weighted(rng, self.weights)]
         coder = LAW[chosen.codec][law] if chosen.codec in LAW else chosen.codec
         gain_db = draw(rng, self.gain_db)
-        parameters = {key: draw(rng, setting) for key, setting in chosen.parameters.items()}
+        parameters = {key: draw(rng, chosen.parameters[key]) for key in sorted(chosen.parameters)}
         loss = draw_loss(stream(f"{name}/loss"), chosen.loss) if chosen.loss else None
         return {
             "codec": coder,

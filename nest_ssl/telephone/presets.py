@@ -80,8 +80,9 @@ class Mix:
         return mix_from_config(load_config(config or CONFIG, list(overrides)), name)
 
     def draw(self, rng: np.random.Generator) -> Preset:
-        """Give one preset, by weight."""
-        return self.presets[weighted(rng, dict(enumerate(preset.weight for preset in self.presets)))]
+        """Give one preset, by weight; their order in the file decides nothing."""
+        in_order = sorted(self.presets, key=lambda preset: preset.name)
+        return in_order[weighted(rng, {i: preset.weight for i, preset in enumerate(in_order)})]
 
     def only(self, name: str) -> Mix:
         """Give the mix of one preset of the configuration; ValueError if there is none of that name."""

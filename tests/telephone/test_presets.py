@@ -168,6 +168,17 @@ def test_the_order_of_weights_in_the_file_decides_nothing(config):
     assert channels[0] == channels[1]
 
 
+def test_the_order_of_presets_and_keys_in_the_file_decides_nothing(config):
+    def turned(value):
+        if isinstance(value, dict):
+            return {name: turned(item) for name, item in reversed(value.items())}
+        return [turned(item) for item in value] if isinstance(value, list) else value
+
+    mixes = read(config), read(turned(config))
+    channels = [[draw_channel(mix, NoiseBank(), 3, f"utt{i}", "k", 0) for i in range(200)] for mix in mixes]
+    assert channels[0] == channels[1]
+
+
 def test_weights_and_lists_are_replaced_and_other_keys_changed_one_by_one():
     base = {"noise": {"snr": {"min": 1, "max": 2}, "kinds": {"babble": 1}}, "kbps": {12.2: 1}, "legs": [1, 2]}
     changes = {"noise": {"snr": {"max": 3}, "kinds": {"music": 1}}, "kbps": {4.75: 1}, "legs": [3]}
