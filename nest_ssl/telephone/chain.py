@@ -21,6 +21,7 @@ from nest_ssl.telephone.level import active_level, gain_from_db, rms_dbov
 from nest_ssl.telephone.line import agc_gain
 from nest_ssl.telephone.loss import lost_frames
 from nest_ssl.telephone.noise import NoiseBank
+from nest_ssl.telephone.pieces import piece_channel
 from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.resample import converted_length, resample
 from nest_ssl.telephone.room import apply_room
@@ -96,7 +97,7 @@ def apply_channel(
     if channel["recorder"]:
         pcm, rate, _ = _through_leg(pcm, rate, channel["recorder"], segment)
     length = converted_length(len(samples), sample_rate, out_rate)
-    return _converted(pcm, rate, out_rate, length), measured
+    return _later(_converted(pcm, rate, out_rate, length), round(_early_s(channel) * out_rate)), measured
 
 
 def replay(
@@ -109,12 +110,21 @@ def replay(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Send samples through the channel of a record once more: the same bytes, and the same record.
 
-    Raises ValueError, naming both versions, for a record of another schema or of a codec that is another
+    A long recording, whose record has `pieces`, goes through in the same pieces.  Raises ValueError, naming both versions, for a record of another schema or of a codec that is another
     version here, unless these are allowed.
     """
     if not allow_other_versions:
         check_versions(record)
-    return apply_channel(samples, sample_rate, record, bank, out_rate)
+    if "pieces" not in record:
+        return apply_channel(samples, sample_rate, record, bank, out_rate)
+    call = {name: value for name, value in record.items() if name != "pieces"}
+    starts = [piece["start"] for piece in record["pieces"]]
+    parts = []
+    for number, piece in enumerate(record["pieces"]):
+        channel = piece_channel(call, number, piece["shift_db"], piece["start"] / sample_rate)
+        part = samples[starts[number] : starts[number + 1] if number + 1 < len(starts) else None]
+        parts.append(apply_channel(part, sample_rate, channel, bank, out_rate)[0])
+    return np.concatenate(parts), dict(record)
 
 
 def check_versions(record: Mapping[str, Any]) -> None:
@@ -214,6 +224,22 @@ def _through_leg(
     lost = lost_frames(leg["loss"], frames, coder.frame_samples / coder.sample_rate, segment)
     counts = {"frames": frames, "lost_frames": int(np.count_nonzero(lost))}
     return coder.encode_decode(pcm, parameters, lost), rate, counts
+
+
+def _early_s(channel: Mapping[str, Any]) -> float:
+    """Give by how many seconds the codecs' fractions of a sample, which none can take out alone, add up."""
+    early_s = 0.0
+    for leg in [*channel["legs"], *([channel["recorder"]] if channel["recorder"] else [])]:
+        coder = codec(leg["codec"])
+        early_s += (round(coder.delay_samples) - coder.delay_samples) / coder.sample_rate
+    return early_s
+
+
+def _later(pcm: np.ndarray, count: int) -> np.ndarray:
+    """Give int16 (T,) by `count` samples later, at its length."""
+    if count <= 0 or len(pcm) <= count:
+        return pcm
+    return np.concatenate([np.zeros(count, np.int16), pcm[:-count]])
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:

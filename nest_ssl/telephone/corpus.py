@@ -179,11 +179,12 @@ class Simulation:
         num_samples, measured = 0, []
         with writer.stream(path, out_rate) as audio:
             for number, (start, samples) in enumerate(source.pieces()):
-                piece = pieces.piece_channel(drawn, number, shifts[number])
+                shift_db = shifts[number]
+                piece = pieces.piece_channel(drawn, number, shift_db, start / rate)
                 signal, channel = apply_channel(samples, rate, piece, self.bank, out_rate)
                 audio.write(signal)
                 num_samples += len(signal)
-                measured.append({"start": start, **_measurements(channel)})
+                measured.append({"start": start, "shift_db": shift_db, **_measurements(channel)})
         size = Path(path).stat().st_size
         return num_samples, size, dict(drawn) | {"pieces": measured}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from math import gcd, isfinite, log10
+from math import gcd, isfinite, log10, pi
 from typing import Any
 
 import numpy as np
@@ -51,13 +51,21 @@ def level_shifts(pieces: Iterator[tuple[int, np.ndarray]], sample_rate: int) -> 
     return [round(level - whole, 4) if isfinite(level) else 0.0 for level in levels]
 
 
-def piece_channel(channel: Mapping[str, Any], number: int, shift_db: float) -> dict[str, Any]:
-    """Give the channel of piece `number` of a recording: the same call, further on.
+def piece_channel(
+    channel: Mapping[str, Any], number: int, shift_db: float, start_s: float = 0.0
+) -> dict[str, Any]:
+    """Give the channel of piece `number` of a recording, which begins at `start_s`: the same call, further on.
 
-    Levels of speech keep their distances between the pieces and the noise its level; noises and losses go on
-    instead of beginning again.
+    Levels of speech keep their distances between the pieces and the noise its level; noises, hum and losses
+    go on instead of beginning again.
     """
     changed = dict(channel) | {"segment": number}
+    if changed.get("line_noise"):
+        changed["line_noise"] = changed["line_noise"] | {"seed": changed["line_noise"]["seed"] + number}
+    if changed.get("hum"):
+        turns = changed["hum"]["mains_hz"] * start_s
+        phases = [phase + 2 * pi * (turns * n % 1) for n, phase in enumerate(changed["hum"]["phases"], 1)]
+        changed["hum"] = changed["hum"] | {"phases": [round(phase % (2 * pi), 4) for phase in phases]}
     if changed.get("level_dbov") is not None:
         changed["level_dbov"] = round(changed["level_dbov"] + shift_db, 4)
     for name in NOISES:

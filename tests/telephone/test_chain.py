@@ -46,6 +46,15 @@ def send(samples, channel: dict, rate: int = 16000, out_rate: int = 16000) -> np
 # -- time
 
 
+def test_what_codecs_are_early_by_does_not_add_up(mix, speech):
+    leg = {"codec": "amr_nb", "parameters": {"kbps": 12.2}, "gain_db": 0.0, "loss": None, "version": ""}
+    try:
+        received = send(speech[:56001], plain(mix) | {"legs": [leg] * 3})
+    except CodecMissing as error:
+        pytest.skip(str(error))
+    assert abs(lag_samples(speech[:56001], received, 16000)) < 1.0  # 1.9 without the correction
+
+
 @pytest.mark.parametrize("utterance", ["one", "two"])
 @pytest.mark.parametrize("preset", [*PRESETS, *OPTIONAL])
 def test_speech_comes_back_in_time_and_at_its_length(mix, speech, preset, utterance):

@@ -10,7 +10,10 @@ from nest_ssl.bin import simulate
 from nest_ssl.files.audio import read_audio
 from nest_ssl.files.manifest import read_rows, write_rows
 from nest_ssl.telephone import pieces
+from nest_ssl.telephone.chain import replay
 from nest_ssl.telephone.level import active_level
+from nest_ssl.telephone.line import apply_hum, apply_line_noise
+from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.pieces import cut, level_shifts, piece_channel
 
 
@@ -110,3 +113,35 @@ def test_losses_differ_between_pieces(tmp_path, speech):
     [(_, row)] = read_rows(tmp_path / "out.jsonl")
     lost = [json.dumps(piece["legs"]) for piece in row["channel"]["pieces"]]
     assert len(set(lost)) > 1
+
+
+def test_hum_and_line_noise_go_on_from_piece_to_piece():
+    hum = {"mains_hz": 60, "level_dbov": -40.0, "levels_db": [0.0, -6.0], "phases": [1.0, 2.0]}
+    channel = {"level_dbov": None, "hum": hum, "line_noise": {"level_dbov": -60.0, "seed": 9}}
+    rate, start = 8000, 8000 + 160
+    whole = apply_hum(np.zeros(2 * rate, np.float32), rate, hum)
+    later = piece_channel(channel, 1, 0.0, start / rate)
+    np.testing.assert_allclose(
+        apply_hum(np.zeros(2 * rate - start, np.float32), rate, later["hum"]), whole[start:], atol=1e-5
+    )
+    noises = [
+        apply_line_noise(np.zeros(rate, np.float32), rate, piece_channel(channel, number, 0.0)["line_noise"])
+        for number in (0, 1, 2)
+    ]
+    correlations = np.corrcoef(noises) - np.eye(3)
+    assert np.abs(correlations).max() < 0.05
+
+
+@pytest.mark.parametrize("preset", ["voip_g711_loss", "legacy_mix"])
+def test_the_row_of_a_long_recording_replays(tmp_path, speech, preset):
+    samples = np.rint(np.tile(speech, 2)[: 16000 * 21 + 11] * 32768).astype(np.int16)
+    soundfile.write(tmp_path / "long.wav", samples, 16000)
+    write_rows(tmp_path / "in.jsonl", [{"audio_filepath": "long.wav", "id": "long"}])
+    words = ["--manifest", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), "--seed", "1"]
+    words += ["--preset", preset, "channel.noise.kinds={coloured: 1.0}", "channel.noise.probability=1.0"]
+    assert simulate.main([*words, "channel.hum.mains_hz=60", "--workers", "1"]) == 0
+    [(_, row)] = read_rows(tmp_path / "out.jsonl")
+    again, record = replay(samples, 16000, json.loads(json.dumps(row["channel"])), NoiseBank())
+    written, _ = soundfile.read(tmp_path / row["audio_filepath"], dtype="int16")
+    np.testing.assert_array_equal(again, written)
+    assert record == row["channel"]

@@ -59,7 +59,7 @@ class AmrWideband(NativeCodec):
     name = "amr_wb"
     sample_rate = 16000
     frame_samples = FRAME
-    delay_samples = 95.0  # measured, 94.76: look-ahead of 5 ms, and resampling to 12.8 kHz and back
+    delay_samples = 94.8  # measured: look-ahead of 5 ms, and resampling to 12.8 kHz and back
     choices: Mapping[str, tuple[Any, ...]] = {
         "kbps": (12.65, *(kbps for kbps in MODES if kbps != 12.65)),
         "dtx": (False, True),

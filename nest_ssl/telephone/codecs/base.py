@@ -23,7 +23,7 @@ class Codec(Protocol):
     name: str
     sample_rate: int  # Hz, of the samples it takes and gives
     frame_samples: int  # what is lost at once; 160 (20 ms) for codecs that work sample by sample
-    delay_samples: float  # of encoder and decoder together, which encode_decode takes out
+    delay_samples: float  # of encoder and decoder together; encode_decode takes out the nearest whole number
     choices: Mapping[str, tuple[Any, ...]]  # parameter -> allowed values, the default first; () for a number
 
     def check(self) -> None:
