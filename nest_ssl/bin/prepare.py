@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     shared = Run(
         out=out,
         seed=seed,
-        workers=worker_count(arguments.workers),
+        workers=processes(arguments),
         tokenizer=tokenizer,
         limit=TEST_ROWS if arguments.test else None,
         redo=tuple(arguments.redo or ()),
@@ -117,12 +117,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def processes(arguments: argparse.Namespace) -> int:
+    """Give the number of processes; a test is done before several have started."""
+    return 1 if arguments.test and not arguments.workers else worker_count(arguments.workers)
+
+
 def channel_settings(
     settings: SetSettings, plain: Mapping[str, Any], arguments: argparse.Namespace, seed: int
 ) -> ChannelSettings:
     """How the audio of a set is made; a mix that cannot be had is refused before anything is read."""
     most = float(plain["max_error_rate"])
-    workers = worker_count(arguments.workers)
+    workers = processes(arguments)
     if settings.channel != "simulate":
         return ChannelSettings(seed, workers, most, quality=settings.quality)
     section = settings.simulate
@@ -229,19 +234,25 @@ def check(arguments: argparse.Namespace) -> int:
     tokenizer = LlmTokenizer(arguments.tokenizer) if arguments.tokenizer else None
     lines, problems, counted = check_folder(out, tokenizer, 4 * worker_count(arguments.workers))
     path = out / "check.problems.txt"
+    kinds = Counter(problem.kind for problem in problems)
     for problem in problems[:SHOWN_PROBLEMS]:
         print(problem)
     print(f"checked {lines} lines, {len(problems)} problems")
     if not counted:
         print("text_length was not recomputed: the report's tokenizer is not there; give --tokenizer DIR")
-    if not problems:
-        path.unlink(missing_ok=True)
-        return 0
-    for kind, number in Counter(problem.kind for problem in problems).most_common():
+    for kind, number in kinds.most_common():
         print(f"  {number} {kind}")
-    path.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8")
-    print(f"all of them are in {path}")
-    return 1
+    if kinds["other audio"] == lines > 0:
+        print("the folder was moved or copied: give the command that made it once more, with this --out")
+    try:
+        if problems:
+            path.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8")
+            print(f"all of them are in {path}")
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        print(f"{path} cannot be written: {error.strerror}")
+    return 1 if problems else 0
 
 
 def versions() -> dict[str, str]:
@@ -287,7 +298,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="recordings of a kind of noise [music]; may be repeated",
     )
     add("--missing", choices=("refuse", "drop"), default="refuse", help="presets whose codec is missing")
-    add("--workers", type=int, default=0, metavar="N", help="processes; 0: one per core [%(default)s]")
+    add(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes; 0: one per core, for --test one [%(default)s]",
+    )
     add("--preview", action="store_true", help="stop after showing what the length limits would remove")
     add("--test", action="store_true", help=f"the whole of it on {TEST_ROWS} utterances per set, to DIR-test")
     add(

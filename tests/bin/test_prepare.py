@@ -299,6 +299,22 @@ def test_audio_that_was_lost_or_cut_is_made_again(copy, sources):
     assert untouched == {path: path.stat().st_mtime_ns for path in paths[2:]}
 
 
+def test_a_moved_folder_is_mended_by_the_same_command(prepared, sources, tmp_path, capsys, caplog):
+    """Lines are written again, audio is not; the channels of calls are found in the new place."""
+    first, out = tmp_path / "first", tmp_path / "second"
+    assert verb.main(words(sources, first)) == 0
+    first.rename(out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
+    assert verb.main(["--check", str(out)]) == 1
+    assert "the folder was moved or copied" in capsys.readouterr().out
+    caplog.set_level("INFO")
+    assert verb.main(words(sources, out)) == 0
+    again = [record.getMessage() for record in caplog.records if " again, since " in record.getMessage()]
+    assert len(again) == 4 and all(": messages-" in message for message in again)
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
+    assert verb.main(["--check", str(out)]) == 0
+
+
 def test_redo_measures_and_simulates_again(wenet, monkeypatch):
     from nest_ssl.data.stage0 import annotate
 

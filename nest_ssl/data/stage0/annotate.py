@@ -27,7 +27,7 @@ def measure(rows: Path, facts: Path, workers: int, advance: Callable[[int], Any]
     with appended(facts) as add:
         done = count_rows(facts)
         advance(done)
-        todo = batches(islice(rows_in(rows), done, None), ROWS_PER_TASK)
+        todo = batches(islice(_rows(rows), done, None), ROWS_PER_TASK)
         for found in ordered_map(_measure_batch, todo, workers):
             add(found)
             advance(len(found))
@@ -40,7 +40,7 @@ def changed_audio(rows: Path, facts: Path) -> set[str]:
     with appended(facts):
         pass  # a line that a kill left unfinished is cut off
     stamp = lru_cache(maxsize=4096)(_stamp)
-    pairs = zip(rows_in(rows), rows_in(facts), strict=False)  # a kill leaves fewer facts
+    pairs = zip(_rows(rows), rows_in(facts), strict=False)  # a kill leaves fewer facts
     return {
         row["audio_filepath"] for row, record in pairs if record.get("file") != stamp(row["audio_filepath"])
     }
@@ -50,14 +50,20 @@ def _measure_again(rows: Path, facts: Path, workers: int) -> None:
     changed = changed_audio(rows, facts)
     if not changed:
         return
-    stale = (row for row in islice(rows_in(rows), count_rows(facts)) if row["audio_filepath"] in changed)
+    stale = (row for row in islice(_rows(rows), count_rows(facts)) if row["audio_filepath"] in changed)
     fresh = (
         record
         for found in ordered_map(_measure_batch, batches(stale, ROWS_PER_TASK), workers)
         for record in found
     )
-    pairs = zip(rows_in(rows), rows_in(facts), strict=False)
+    pairs = zip(_rows(rows), rows_in(facts), strict=False)
     write_rows(facts, (next(fresh) if row["audio_filepath"] in changed else record for row, record in pairs))
+
+
+def _rows(rows: Path) -> Iterator[Row]:
+    """The rows with their audio by absolute paths."""
+    for row in rows_in(rows):
+        yield row | {"audio_filepath": str(rows.absolute().parent / row["audio_filepath"])}
 
 
 def _stamp(path: str) -> list[int] | None:

@@ -312,8 +312,16 @@ def _split(
 
 
 def _gather_dropped(files: SetFiles) -> None:
+    work = files.work.absolute()
+    rows = (row for path in files.dropped_parts() if path.is_file() for row in rows_in(path))
     write_rows(
-        files.dropped, (row for path in files.dropped_parts() if path.is_file() for row in rows_in(path))
+        files.dropped,
+        (
+            row | {"audio_filepath": (work / row["audio_filepath"]).as_posix()}
+            if row.get("audio_filepath")
+            else row
+            for row in rows
+        ),
     )
 
 

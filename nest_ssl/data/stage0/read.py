@@ -53,8 +53,9 @@ def read_sources(
 ) -> None:
     """Write rows.jsonl, read-dropped.jsonl and read.json of a set into `folder`.
 
-    Rows keep what their source knows and have id, audio_filepath (absolute), duration, text, key, recording,
-    place; parts have offset, channels of several channel_selector.  `limit`: stop after so many rows.
+    Rows keep what their source knows and have id, audio_filepath (absolute; what lies in `folder`, relative
+    to it), duration, text, key, recording, place; parts have offset, channels of several channel_selector.
+    `limit`: stop after so many rows.
     Raises ValueError if there is none.
     """
     count = ReadCount()
@@ -64,6 +65,8 @@ def read_sources(
             advance(1)
             if isinstance(item, Unusable):
                 unusable = {"id": item.id, "place": item.place, **item.known}
+                if unusable.get("audio_filepath"):
+                    unusable["audio_filepath"] = Path(unusable["audio_filepath"]).absolute().as_posix()
                 files.drop(unusable, [rule_name(item.reason)], [item.detail])
             else:
                 row, reason, detail = _completed(item, settings, folder)
@@ -164,7 +167,9 @@ def _completed(row: Row, settings: SetSettings, folder: Path) -> tuple[Row, str,
     """The row with all its fields, and why it cannot be used, if so."""
     audio = Path(os.path.normpath(folder.absolute() / row["audio_filepath"]))
     row["id"] = row_identity(row) if row_id(row) is None else str(row_id(row))
-    row["audio_filepath"] = audio.as_posix()
+    here = Path(os.path.normpath(folder.absolute()))
+    # channels that were written here move with the folder
+    row["audio_filepath"] = (audio.relative_to(here) if audio.is_relative_to(here) else audio).as_posix()
     if "shard_id" in row:
         return row, "audio in an archive", "stage 0 reads files: unpack the archives first"
     if not isinstance(row.get("text"), str):
