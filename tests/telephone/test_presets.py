@@ -145,6 +145,25 @@ def test_g726_rates_opus_rates_and_silence_suppression_are_drawn_as_set(mix):
     assert np.mean(g711) == pytest.approx(0.1, abs=0.025)
 
 
+def test_calls_over_ip_jitter_and_radio_fades(mix):
+    lossy = [channel["legs"][0]["loss"] for channel in drawn(mix, "voip_g711_loss")]
+    jitters = [loss["jitter"] for loss in lossy if "jitter" in loss]
+    assert len(jitters) / len(lossy) == pytest.approx(0.2, abs=0.035)
+    assert {jitter["buffer_ms"] for jitter in jitters} == {40, 60, 100}
+    assert all(2 <= jitter["mean_ms"] <= 8 for jitter in jitters)
+    legs = [channel["legs"][0]["loss"] for channel in drawn(mix, "mobile_amr_nb")]
+    radio = [loss for loss in legs if loss]
+    assert not any("jitter" in loss or "enter" in loss for loss in radio)
+    fades = shares(loss["fade_ms"] for loss in radio)
+    assert fades == pytest.approx({20: 0.5, 40: 0.2, 60: 0.2, 80: 0.1}, abs=0.07)
+
+
+def test_wideband_calls_are_not_cut_by_narrowband_handsets(mix):
+    for name in ("voip_g722", "mobile_amr_wb"):
+        sends = {channel["weighting"]["send"] for channel in drawn(mix, name, 100)}
+        assert sends == {"msin", "flat"}
+
+
 def test_every_recorder_is_drawn(mix):
     recorders = shares(channel["recorder"]["codec"] for channel in drawn(mix, "recorder_mix"))
     expected = {"ima_adpcm": 0.3, "vox_adpcm": 0.1, "gsm_wav49": 0.3, "mp3": 0.3}

@@ -49,7 +49,7 @@ class AmrNarrowband(NativeCodec):
     """
 
     name = "amr_nb"
-    delay_samples = 39.8  # 40 of look-ahead, less what the phase of the post-filter makes of speech (measured)
+    delay_samples = 39.8  # measured: 40 of look-ahead, less what the phase of its filters makes
     choices: Mapping[str, tuple[Any, ...]] = {
         "kbps": (12.2, 10.2, 7.95, 7.4, 6.7, 5.9, 5.15, 4.75),
         "dtx": (False, True),

@@ -47,7 +47,7 @@ class G729(NativeCodec):
 
     name = "g729"
     frame_samples = FRAME
-    delay_samples = 39.8  # 40 of look-ahead, less what the phase of the post-filter makes of speech (measured)
+    delay_samples = 39.8  # measured: 40 of look-ahead, less what the phase of its filters makes
     choices: Mapping[str, tuple[Any, ...]] = {"dtx": (False, True), "concealment": CONCEALMENT}
     libraries = ("bcg729",)
 
