@@ -18,6 +18,7 @@ from nest_ssl.telephone.chain import apply_channel, draw_channel, replay
 from nest_ssl.telephone.draws import nearest
 from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.presets import Mix, read_preset
+from nest_ssl.telephone.settings import library_line
 
 if TYPE_CHECKING:
     from nest_ssl.telephone.jobs import Job
@@ -56,7 +57,7 @@ class Channel:
         out_sr = out_sr or sr
         drawn = draw_channel(self.mix, self.bank, seed, key, key, copy)
         received, record = apply_channel(samples, sr, drawn, self.bank, out_sr)
-        return received, record | {"sr": sr, "out_sr": out_sr}
+        return received, record | {"sr": sr, "out_sr": out_sr, "libraries": library_line()}
 
     def replay(
         self,
@@ -68,8 +69,8 @@ class Channel:
     ) -> np.ndarray:
         """Give the int16 samples of `record` once more, from the same input; rates default to the record's.
 
-        Raises ValueError, naming both versions, for a record of another schema or codec version, unless these
-        are allowed.
+        Raises ValueError, naming both versions, for a record of another schema, codec or library version,
+        unless these are allowed.
         """
         rates: dict[str, int] = {"sr": sr or record.get("sr", 0), "out_sr": out_sr or record.get("out_sr", 0)}
         for name, rate in rates.items():

@@ -26,6 +26,7 @@ from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.resample import converted_length, resample
 from nest_ssl.telephone.room import apply_room
 from nest_ssl.telephone.seed import SCHEMA, Streams
+from nest_ssl.telephone.settings import library_line
 from nest_ssl.telephone.stages import LINE, NOISE_STAGES, STAGES
 
 RATE = 8000  # of a channel without a codec
@@ -110,8 +111,9 @@ def replay(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Send samples through the channel of a record once more: the same bytes, and the same record.
 
-    A long recording, whose record has `pieces`, goes through in the same pieces.  Raises ValueError, naming both versions, for a record of another schema or of a codec that is another
-    version here, unless these are allowed.
+    A long recording, whose record has `pieces`, goes through in the same pieces.  Raises ValueError, naming
+    both versions, for a record of another schema, or of codecs or (where it has `libraries`) other libraries
+    that are another version here, unless these are allowed.
     """
     if not allow_other_versions:
         check_versions(record)
@@ -128,7 +130,7 @@ def replay(
 
 
 def check_versions(record: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming both versions, unless the record's schema and codecs are those in use."""
+    """Raise ValueError, naming both versions, unless the record's schema, codecs and libraries are in use."""
     if record.get("schema") != SCHEMA:
         raise ValueError(
             f"the record has schema {record.get('schema')}, and this version replays schema {SCHEMA}; use "
@@ -141,6 +143,11 @@ def check_versions(record: Mapping[str, Any]) -> None:
                 f"the record was made with the codec {leg['codec']} of {leg['version']!r}, which is {here!r} "
                 f"here; install that version, or allow other versions and get another result"
             )
+    if record.get("libraries", library_line()) != library_line():
+        raise ValueError(
+            f"the record was made with {record['libraries']}, and here are {library_line()}; install those "
+            f"versions, or allow other versions and perhaps get another result"
+        )
 
 
 def _near_end(

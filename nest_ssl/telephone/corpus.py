@@ -28,7 +28,7 @@ from nest_ssl.telephone.records import OutOfSpace, encode
 from nest_ssl.telephone.resample import resample
 from nest_ssl.telephone.row_table import RowsByName, RowTable, scan_rows
 from nest_ssl.telephone.seed import SCHEMA, key_bucket
-from nest_ssl.telephone.settings import file_digest, library_versions, plain
+from nest_ssl.telephone.settings import file_digest, library_line, library_versions, plain
 from nest_ssl.telephone.sources import Source
 from nest_ssl.telephone.workers import Unit
 from nest_ssl.telephone.writer import AudioWriter
@@ -71,7 +71,7 @@ class TelephoneCorpus:
                 log.warning("noise kind %s: %d files of %s left out, such as %s",
                             kind, len(left_out), path, left_out[0])  # fmt: skip
         self._settings = self._all_settings()
-        self.libraries = " ".join(f"{name} {version}" for name, version in library_versions().items())
+        self.libraries = library_line()
 
     def settings(self) -> dict[str, Any]:
         """Give everything that the bytes of the output depend on."""

@@ -54,7 +54,7 @@ def level_shifts(pieces: Iterator[tuple[int, np.ndarray]], sample_rate: int) -> 
 def piece_channel(
     channel: Mapping[str, Any], number: int, shift_db: float, start_s: float = 0.0
 ) -> dict[str, Any]:
-    """Give the channel of piece `number` of a recording, which begins at `start_s`: the same call, further on.
+    """Give the channel of piece `number` of a recording, from `start_s` on: the same call, further on.
 
     Levels of speech keep their distances between the pieces and the noise its level; noises, hum and losses
     go on instead of beginning again.

@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def library_versions() -> dict[str, str]:
         "libsndfile": soundfile.__libsndfile_version__,
         "machine": platform.machine(),
     }
+
+
+@lru_cache
+def library_line() -> str:
+    """Give the same as text, for a record."""
+    return " ".join(f"{name} {version}" for name, version in library_versions().items())
 
 
 def file_digest(path: Path) -> str:

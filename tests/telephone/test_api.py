@@ -144,3 +144,14 @@ def test_importing_the_package_imports_nothing():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'presett'"):
         telephone.presett  # noqa: B018
+
+
+def test_a_record_of_other_libraries_is_refused_unless_allowed(speech):
+    channel = telephone.preset("pstn_g711a")
+    received, record = channel(speech[:8000], 16000)
+    assert "soxr" in record["libraries"]
+    older = record | {"libraries": "numpy 1.0"}
+    with pytest.raises(ValueError, match=r"made with numpy 1\.0, and here are nest_ssl .*soxr"):
+        channel.replay(speech[:8000], older)
+    again = channel.replay(speech[:8000], older, allow_other_versions=True)
+    np.testing.assert_array_equal(again, received)
