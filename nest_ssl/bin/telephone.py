@@ -128,7 +128,7 @@ def inspect_files(arguments: argparse.Namespace) -> int:
     """Print what each file came over."""
     for path in arguments.files:
         info = audio_info(path)
-        samples, rate = read_audio(path, None, 0.0, None, _channel(arguments.channel, info.channels))
+        samples, rate = read_audio(path, None, 0.0, None, _channel(arguments.channel, info.channels, path))
         found = inspect(samples, rate)
         if arguments.json:
             print(
@@ -166,7 +166,7 @@ def audition(arguments: argparse.Namespace) -> int:
     mix = Mix.load(arguments.mix, arguments.config, arguments.overrides)
     presets = [preset.name for preset in (*mix.presets, *mix.others)] if arguments.all else arguments.preset
     info = audio_info(arguments.file)
-    channel = _channel(arguments.channel, info.channels)
+    channel = _channel(arguments.channel, info.channels, arguments.file)
     samples, rate = read_audio(arguments.file, None, 0.0, MAX_AUDITION_S, channel)
     if info.duration_s > MAX_AUDITION_S:
         log.warning("%s: only the first %.0f s are taken", arguments.file, MAX_AUDITION_S)
@@ -200,9 +200,9 @@ def audition(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _channel(given: int | None, channels: int) -> int | None:
+def _channel(given: int | None, channels: int, path: Path) -> int | None:
     if given is None and channels > 1:
-        raise ValueError(f"the file has {channels} channels: choose one with --channel 0 to {channels - 1}")
+        raise ValueError(f"{path} has {channels} channels: choose one with --channel 0 to {channels - 1}")
     return given
 
 

@@ -24,6 +24,7 @@ LOW_EDGE_DB, EDGE_DB = (
     15.0,
     30.0,
 )  # a band ends where the spectrum stays so far below its median of 500-2500 Hz
+PEAK_DB = 40.0  # no speech has that much between its strongest part and the median; tones have
 EMPTY_DB = 50.0  # what lies so far below it in every recording of speech is an empty band
 PIECE_S = 20.0  # of active speech, that the tests for codecs look at
 REPEATED = 0.9998  # correlation with what was before; natural speech stays below, a copied period does not
@@ -34,6 +35,7 @@ LATTICE_STEP = 0.35  # mean distance to the nearest G.711 value, in half steps; 
 # How far the frame start of a GSM coder stands out over all others and over the second, in deviations: among
 # 72 recordings without one the largest were 3.5 and 1.5, never both in the same.
 GSM_Z, GSM_GAP = 4.0, 2.0
+NO_SIGNAL = (None, None, "no signal")  # the band's edges, and what it is
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def inspect(samples: np.ndarray, sample_rate: int) -> Inspection:
     heard = bool(np.isfinite(level.level_dbov))
     peak = float(np.abs(samples).max()) if len(samples) else 0.0
     noise = _noise_dbov(samples, sample_rate)
-    low, high, band = _band(samples, sample_rate) if heard else (None, None, "no signal")
+    low, high, band = _band(samples, sample_rate) if heard else NO_SIGNAL
     narrow = resample(samples, sample_rate, RATE) if sample_rate != RATE else samples
     zeroed, repeated = _losses(narrow, level.level_dbov) if heard else (0.0, 0.0)
     narrowband = high is not None and high <= RATE / 2
@@ -120,16 +122,18 @@ def long_term_spectrum(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarra
 
 
 def _band(samples: np.ndarray, sample_rate: int) -> tuple[float | None, float | None, str]:
-    frequencies, level = long_term_spectrum(samples, sample_rate)
+    alternating = samples - np.mean(samples)
+    if np.max(np.abs(alternating)) < 0.5 / 32768:  # nothing but a constant
+        return NO_SIGNAL
+    frequencies, level = long_term_spectrum(alternating, sample_rate)
     reference = float(np.median(level[(frequencies >= 500) & (frequencies <= 2500)]))
+    reference = max(reference, float(level.max()) - PEAK_DB)
     present = np.flatnonzero(level > reference - EDGE_DB)
-    if not len(present):
-        return None, None, "no signal"
     low = float(frequencies[np.flatnonzero(level > reference - LOW_EDGE_DB)[0]])
     high = float(frequencies[present[-1]])
     above = level[frequencies > 4200]
     if len(above) and float(above.max()) > reference - EMPTY_DB:
-        return low, high, "wideband: there is speech above 4 kHz"
+        return low, high, "wideband: there is sound above 4 kHz"
     if len(above):
         return low, min(high, 4000.0), "narrowband: nothing above 4 kHz"
     return low, high, "narrowband: sampled at 8 kHz"
@@ -200,7 +204,12 @@ def _family(pcm: np.ndarray, untouched: bool) -> tuple[str, str]:
     found = []
     if untouched:
         # AMR and GSM decoders give 13 bits: the last three are zero, unless something changed the level since
-        if np.count_nonzero(pcm & 7) <= (1 - LATTICE_SHARE) * len(pcm) and np.count_nonzero(pcm) > 100:
+        coarse, very_coarse = (
+            np.count_nonzero(pcm & bits) <= (1 - LATTICE_SHARE) * len(pcm) for bits in (0x07, 0x3F)
+        )
+        if very_coarse and np.count_nonzero(pcm) > 100:
+            return "linear PCM of 10 bits or fewer", "the last six bits of all samples are zero"
+        if coarse and np.count_nonzero(pcm) > 100:
             found.append(
                 ("AMR, GSM or another codec of 13 bits", "the last three bits of all samples are zero")
             )

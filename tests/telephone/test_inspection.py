@@ -109,6 +109,18 @@ def test_silence_and_short_pieces_are_no_error(count):
     inspect(np.full(count, 0.25, np.float32), 16000)
 
 
+@pytest.mark.parametrize(("hertz", "band"), [(0, "no signal"), (440, "narrowband"), (5000, "wideband")])
+def test_tones_and_constants_are_no_wideband_speech(hertz, band):
+    time = np.arange(48000) / 16000
+    tone = np.rint(9830 * np.cos(2 * np.pi * hertz * time)).astype(np.float32) / 32768
+    assert inspect(tone, 16000).band.startswith(band)
+
+
+def test_samples_of_eight_bits_are_no_trace_of_a_speech_coder(narrow):
+    eight = at((narrow >> 8) << 8, 8000)
+    assert inspect(eight, 8000).family.startswith("linear PCM")
+
+
 def test_what_is_no_signal_is_refused():
     with pytest.raises(ValueError, match=r"shape \(T,\), not \(2, 100\)"):
         inspect(np.zeros((2, 100)), 8000)
