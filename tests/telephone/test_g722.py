@@ -5,6 +5,7 @@ from ctypes import c_int, c_void_p
 import numpy as np
 import pytest
 
+from nest_ssl.telephone import plc
 from nest_ssl.telephone.codecs import codec, g722
 from nest_ssl.telephone.codecs.base import CodecMissing
 from nest_ssl.telephone.codecs.libraries import load_library
@@ -101,3 +102,7 @@ def test_frames_after_a_loss_are_decoded_in_the_state_before_it(wide_speech):
     # in the decoder's time, frame n of the line is frame n - 3 of what arrived; both 22 samples late
     after = decoded[23 * 320 - 22 :]
     np.testing.assert_array_equal(after, expected[20 * 320 :][: len(after)])
+
+
+def test_the_version_tells_which_concealment():
+    assert codec("g722").version().endswith(f" plc {plc.VERSION}")

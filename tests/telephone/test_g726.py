@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nest_ssl.telephone import plc
 from nest_ssl.telephone.codecs import codec, g726
 from nest_ssl.telephone.codecs.base import CodecMissing
 from nest_ssl.telephone.codecs.libraries import load_library
@@ -148,3 +149,7 @@ def test_missing_encoder_is_refused_with_the_way_out(monkeypatch):
 def test_unknown_bit_rate_is_refused():
     with pytest.raises(ValueError, match="g726: kbps must be one of 32, 24, 40, 16, not 64"):
         codec("g726").check_parameters({"kbps": 64})
+
+
+def test_the_version_tells_which_concealment():
+    assert codec("g726").version().endswith(f" plc {plc.VERSION}")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from nest_ssl.telephone import plc
 from nest_ssl.telephone.codecs import libav
 from nest_ssl.telephone.codecs.frames import received, with_gaps
 from nest_ssl.telephone.codecs.native import CONCEALMENT
-from nest_ssl.telephone.plc import conceal
 
 RATE = 16000
 FRAME = 320  # 20 ms, 160 bytes
@@ -34,6 +34,9 @@ class G722(libav.LibavCodec):
     delay_samples = float(DELAY)
     choices: Mapping[str, tuple[Any, ...]] = {"kbps": (64, 56, 48), "concealment": CONCEALMENT}
 
+    def version(self) -> str:
+        return f"{super().version()} plc {plc.VERSION}"
+
     def code_frames(self, pcm: np.ndarray, parameters: Mapping[str, Any], lost: Sequence[bool]) -> np.ndarray:
         kbps = parameters.get("kbps", 64)
         coded = encode(pcm)
@@ -44,7 +47,7 @@ class G722(libav.LibavCodec):
         decoded = with_gaps(decode(arrived, kbps), gaps, FRAME)
         if parameters.get("concealment") == "zeros":
             return decoded
-        return conceal(decoded, gaps, FRAME, RATE)
+        return plc.conceal(decoded, gaps, FRAME, RATE)
 
 
 def encode(samples: np.ndarray) -> bytes:
