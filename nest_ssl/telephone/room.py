@@ -19,7 +19,7 @@ from scipy import signal
 
 from nest_ssl.files.audio import audio_info, read_audio
 from nest_ssl.telephone.draws import check_draw, check_keys, check_number, check_probability, happens
-from nest_ssl.telephone.filters import block_spectrum, convolve
+from nest_ssl.telephone.filters import BlockFilter, convolve
 from nest_ssl.telephone.recordings import SUFFIXES, files_below
 from nest_ssl.telephone.resample import resample
 
@@ -96,8 +96,8 @@ def apply_room(samples: np.ndarray, rate: int, drawn: Mapping[str, Any] | None) 
     if drawn is None:
         return samples
     if "file" in drawn:
-        return convolve(samples, *_recorded_spectrum(drawn["file"], rate), 0)
-    return convolve(samples, *_room_spectrum(drawn["index"], drawn["rt60_s"], drawn["distance_m"], rate), 0)
+        return convolve(samples, _recorded_filter(drawn["file"], rate), 0)
+    return convolve(samples, _room_filter(drawn["index"], drawn["rt60_s"], drawn["distance_m"], rate), 0)
 
 
 def room_of_bank(index: int, rt60_s: float, distance_m: float) -> Room:
@@ -176,15 +176,13 @@ def recorded_response(path: str, rate: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=BANK + 56)
-def _room_spectrum(index: int, rt60_s: float, distance_m: float, rate: int) -> tuple[np.ndarray, int]:
-    response = impulse_response(room_of_bank(index, rt60_s, distance_m), rate)
-    return block_spectrum(response), len(response)
+def _room_filter(index: int, rt60_s: float, distance_m: float, rate: int) -> BlockFilter:
+    return BlockFilter(impulse_response(room_of_bank(index, rt60_s, distance_m), rate))
 
 
 @lru_cache(maxsize=64)
-def _recorded_spectrum(path: str, rate: int) -> tuple[np.ndarray, int]:
-    response = recorded_response(path, rate)
-    return block_spectrum(response), len(response)
+def _recorded_filter(path: str, rate: int) -> BlockFilter:
+    return BlockFilter(recorded_response(path, rate))
 
 
 def _images(
