@@ -111,7 +111,7 @@ def main(argv: list[str]) -> int:
             )
             return STOPPED_EARLY
         assert all(finished)
-        report = make_report(sets, shared, plain, argv)
+        report = make_report(sets, shared, channels, plain, argv)
     print(table(*overview(report)))
     print(f"\nreport {out / f'{REPORT}.html'}, limits {out / LIMITS}")
     return 0
@@ -156,7 +156,11 @@ def noise_recordings(words: Sequence[str]) -> dict[str, Path]:
 
 
 def make_report(
-    sets: list[SetSettings], shared: Run, plain: Mapping[str, Any], argv: list[str]
+    sets: list[SetSettings],
+    shared: Run,
+    channels: Mapping[str, ChannelSettings],
+    plain: Mapping[str, Any],
+    argv: list[str],
 ) -> dict[str, Any]:
     """Write STAGE0_REPORT.json, .md, .html and funasr_limits.yaml; gives the report."""
     sections = {}
@@ -172,6 +176,12 @@ def make_report(
         "sets": sections,
         "funasr_limits": limits,
         "seed": shared.seed,
+        "channels": {
+            name: f"mix {each.mix_name}, recordings of noise: {', '.join(sorted(each.recordings)) or 'none'}"
+            if each.mix
+            else f"raised to 16 kHz, quality {each.quality}"
+            for name, each in channels.items()
+        },
         "tokenizer": {
             "folder": str(shared.tokenizer.folder.absolute()),
             "vocab_size": shared.tokenizer.vocab_size,

@@ -193,8 +193,9 @@ def limits_rows(report: Mapping[str, Any]) -> tuple[Sequence[str], list[list[str
 
 
 def made_rows(report: Mapping[str, Any]) -> list[list[str]]:
-    """Seed, tokenizer, versions."""
-    rows = [["seed", str(report["seed"])], ["written", report["written"]]]
+    """Channels, seed, tokenizer, versions."""
+    rows = [[f"audio of {name}", said] for name, said in report.get("channels", {}).items()]
+    rows += [["seed", str(report["seed"])], ["written", report["written"]]]
     if report.get("tokenizer"):
         rows.append(
             ["tokenizer", f"{report['tokenizer']['folder']} ({report['tokenizer']['vocab_size']:,} tokens)"]

@@ -35,7 +35,7 @@ class SplitSettings:
 
     by: fields of which no value may be on both sides; recording_pattern: regular expression whose first
     group names a recording in a file's path (agent and customer in two files are one call); dev: share of
-    the rows; dev_list: file of ids, recordings, speakers or keys for dev; dev_subsets: of WenetSpeech.
+    the groups; dev_list: file of ids, recordings, speakers or keys for dev; dev_subsets: of WenetSpeech.
     """
 
     by: tuple[str, ...] = ("recording",)
