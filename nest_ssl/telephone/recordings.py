@@ -19,6 +19,7 @@ from nest_ssl.files.rows import audio_path, row_identity
 from nest_ssl.files.telephone_formats import HEADERLESS
 from nest_ssl.telephone.resample import resample
 
+SHORTEST_S = 0.1  # of a recording found in a folder
 SPARE_S = 0.05  # read more than is needed, for roundings of times to samples
 KEPT_S = 8.0  # recordings up to this long are kept decoded
 KEPT_BYTES = 64 << 20  # of these, in each process
@@ -184,8 +185,8 @@ def list_recordings(folder: Path, listing: Path) -> list[str]:
 
     Rows have `id`, the path within the folder, so that they are the same wherever the folder is mounted.
     Durations are read from the headers.  A listing that stays the same is not written again.  Gives a line
-    for every file left out: those that are no audio by their suffix or cannot be read; hidden ones do not
-    count.
+    for every file left out: those that are no audio by their suffix, cannot be read or are shorter than
+    SHORTEST_S; hidden ones do not count.
     """
     rows, left_out = [], []
     for path in files_below(folder):
@@ -198,8 +199,13 @@ def list_recordings(folder: Path, listing: Path) -> list[str]:
         except (ValueError, OSError) as error:
             left_out.append(str(error))
             continue
-        if duration <= 0:
-            left_out.append(f"{name}: no samples")
+        if duration < SHORTEST_S:
+            what = (
+                f"lasts {1000 * duration:.1f} ms, repeated it would be a tone"
+                if duration > 0
+                else "no samples"
+            )
+            left_out.append(f"{name}: {what}")
             continue
         row = {"audio_filepath": str(path.absolute()), "duration": duration, "id": name}
         rows.append(json.dumps(row, ensure_ascii=False) + "\n")

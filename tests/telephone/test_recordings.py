@@ -86,6 +86,14 @@ def test_links_to_folders_are_followed_once(sounds):
     assert len(list(read_rows(listing))) == 3
 
 
+def test_a_click_is_no_recording_of_noise(tmp_path):
+    soundfile.write(tmp_path / "click.wav", np.full(5, 0.1), 8000)
+    soundfile.write(tmp_path / "noise.wav", np.full(1000, 0.1), 8000)
+    index, left_out = open_recordings(tmp_path, tmp_path / "list.jsonl")
+    assert [index.row(i)["id"] for i in range(len(index))] == ["noise.wav"]
+    assert left_out == ["click.wav: lasts 0.6 ms, repeated it would be a tone"]
+
+
 def test_sources_without_recordings_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no recordings"):
