@@ -8,6 +8,7 @@
     mix = telephone.Mix.load("china")                   # the same for a mix of presets
     telephone.run("train.jsonl", "data/telephone", mix, seed=17)             # a corpus
     telephone.upsample("calls.jsonl", "data/calls_16k")                      # real calls, from 8 to 16 kHz
+    telephone.noise_bank("train.jsonl", {"music": "music.jsonl"})            # for preset(..., bank=...)
 
 The names are loaded when they are used: importing this package imports nothing.
 """
@@ -16,10 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nest_ssl.telephone.api import Channel, preset, run, upsample
+    from nest_ssl.telephone.api import Channel, noise_bank, preset, run, upsample
     from nest_ssl.telephone.presets import Mix
 
-__all__ = ["Channel", "Mix", "preset", "run", "upsample"]
+__all__ = ["Channel", "Mix", "noise_bank", "preset", "run", "upsample"]
 
 
 def __getattr__(name: str) -> Any:

@@ -196,6 +196,29 @@ def test_a_row_can_be_replayed_from_the_manifest(noises):
         np.testing.assert_array_equal(again, written)
 
 
+def test_rows_with_babble_and_recordings_can_be_replayed(noises, monkeypatch):
+    from nest_ssl import telephone
+    from nest_ssl.files.audio import read_audio
+
+    monkeypatch.setattr("nest_ssl.telephone.noise.FEWEST_VOICES", 1)
+    kinds = ["channel.noise.probability=1.0", "channel.noise.kinds={babble: 0.5, music: 0.5}"]
+    music = noises.with_name("music")
+    music.mkdir()
+    soundfile.write(music / "a.wav", np.random.default_rng(0).normal(0, 0.1, 20000), 11025)
+    assert simulate.main([*words(noises), *kinds, "--noise-manifest", f"music={music}"]) == 0
+    out = noises.with_name("out")
+    bank = telephone.noise_bank(noises, {"music": out / "recordings" / "music.jsonl"})
+    channel = telephone.preset("clean_8k", bank=bank)
+    seen = set()
+    for _, row in read_rows(noises.with_name("out.jsonl")):
+        samples, rate = read_audio(noises.parent / f"{row['source_id'][1:]}.wav")
+        again = channel.replay(samples, row["channel"], sr=rate, out_sr=16000)
+        written, _ = soundfile.read(noises.parent / row["audio_filepath"], dtype="int16")
+        np.testing.assert_array_equal(again, written)
+        seen.add((row["channel"]["noise"] or {}).get("kind"))
+    assert {"babble", "music"} <= seen
+
+
 def test_progress_tells_rate_and_time_left(monkeypatch, caplog):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

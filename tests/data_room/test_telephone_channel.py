@@ -113,7 +113,8 @@ def test_bad_sections_name_the_key(tmp_path, section, message):
         loader(tmp_path, section)
 
 
-def test_babble_and_recordings_have_their_sources(tmp_path):
+def test_babble_and_recordings_have_their_sources(tmp_path, monkeypatch):
+    monkeypatch.setattr("nest_ssl.telephone.noise.FEWEST_VOICES", 1)  # of a corpus as small as this
     make_corpus(tmp_path, DURATIONS)
     make_corpus(tmp_path, [3.0, 4.0], name="noise.jsonl", prefix="n")
     section = {
