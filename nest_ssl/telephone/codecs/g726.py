@@ -2,8 +2,8 @@
 
 FFmpeg's coder, the default, departs from the recommendation's arithmetic in the last bits: another decoder
 soon runs away from its code, at 40 kbit/s audibly, but what its own decoder gives has the same error within
-0.6 dB (1.1 dB at 40 kbit/s).  spandsp's agrees with the recommendation to the bit and takes 0.6 of the time; it
-is used where it is installed and NEST_CODEC_LIBRARIES=system asks for the system's libraries.
+0.6 dB (1.1 dB at 40 kbit/s).  spandsp's agrees with the recommendation to the bit and takes 0.6 of the time;
+it is used where it is installed and NEST_CODEC_LIBRARIES=system asks for the system's libraries.
 """
 
 from __future__ import annotations
