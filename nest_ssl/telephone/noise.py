@@ -23,7 +23,7 @@ from nest_ssl.telephone.draws import (
     weighted,
 )
 from nest_ssl.telephone.line import noise_start, white_noise
-from nest_ssl.telephone.recordings import Recordings
+from nest_ssl.telephone.recordings import KEPT_S, Recordings
 from nest_ssl.telephone.seed import NUM_BUCKETS, key_bucket
 
 OWN_KINDS = ("babble", "coloured")  # every other kind is the name of a group of recordings
@@ -105,7 +105,8 @@ class NoiseBank:
         self, talkers: TalkerPool | None = None, recordings: Mapping[str, ManifestIndex] | None = None
     ) -> None:
         self.talkers = talkers
-        self._voices = Recordings(talkers.index) if talkers is not None else None
+        # long utterances would be read again and again
+        self._voices = Recordings(talkers.index, longest_s=KEPT_S) if talkers is not None else None
         self._recordings = {
             kind: Recordings(index) for kind, index in sorted((recordings or {}).items()) if len(index)
         }

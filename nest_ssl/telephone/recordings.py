@@ -6,6 +6,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,12 +63,21 @@ class _Sound(NamedTuple):
 
 
 class Recordings:
-    """The rows of a manifest as sound.  `index`: the manifest, whose audio may be of any rate and layout."""
+    """The rows of a manifest as sound.
+
+    index: the manifest, whose audio may be of any rate and layout; longest_s: of a longer row that much from
+    its middle stands for it.
+    """
 
     def __init__(
-        self, index: ManifestIndex, kept_bytes: int = KEPT_BYTES, long_bytes: int = LONG_BYTES
+        self,
+        index: ManifestIndex,
+        kept_bytes: int = KEPT_BYTES,
+        long_bytes: int = LONG_BYTES,
+        longest_s: float = inf,
     ) -> None:
         self.index = index
+        self._longest_s = longest_s
         durations = getattr(index, "durations", None)
         size = np.inf if durations is None else 2.0 * LONG_RATE * float(np.sum(durations, dtype=float))
         self._keeps_long = size <= long_bytes  # not if a row states no duration: then the sum is NaN
@@ -107,6 +117,8 @@ class Recordings:
         length = row.get("duration")
         if length is None or length <= 0:
             length = audio_info(path).duration_s - offset
+        if length > self._longest_s:
+            offset, length = offset + (length - self._longest_s) / 2, self._longest_s
         needed = num_samples / rate + SPARE_S
         name = row_identity(row)
         if length > max(needed, KEPT_S):

@@ -154,6 +154,17 @@ def test_a_short_recording_goes_round_from_its_start(sounds, asked):
     )
 
 
+def test_the_middle_of_a_long_recording_may_stand_for_it(sounds, asked):
+    index, _ = open_recordings(sounds, sounds / "list.jsonl")
+    source = Recordings(index, longest_s=4.0)
+    samples = soundfile.read(sounds / "street" / "long.wav", dtype="float32")[0]
+    found = whole(source, 1, "street/long.wav", 0.25, 5 * RATE)
+    expected = np.resize(np.roll(samples[8 * RATE : 12 * RATE], -RATE), 5 * RATE)
+    assert np.abs(found - expected).max() < 3e-5
+    whole(source, 1, "street/long.wav", 0.9, RATE)
+    assert asked == [4.0]
+
+
 def test_what_is_kept_has_a_bound(sounds, asked):
     index, _ = open_recordings(sounds, sounds / "list.jsonl")
     source = Recordings(index, kept_bytes=60_000)  # 2 s take 32 kB, 3 s 48 kB
