@@ -31,6 +31,7 @@ if ! command -v shellcheck >/dev/null; then bash "$root/utils/setup_env.sh" --ap
 export OMP_NUM_THREADS=1
 cd -- "$root"
 # A process for each core, a file of tests at a time; NEST_TEST_PROCESSES=0: one for all, as debuggers need.
-processes=(--numprocesses "${NEST_TEST_PROCESSES:-$(env -u OMP_NUM_THREADS nproc)}" --maxprocesses 8 --dist loadfile)
+cores=$(env -u OMP_NUM_THREADS nproc) # nproc would say what that says
+processes=(--numprocesses "${NEST_TEST_PROCESSES:-$cores}" --maxprocesses 8 --dist loadfile)
 python3 -c 'import xdist' 2>/dev/null || processes=() # an environment of one's own may lack it
 exec python3 -m pytest "${processes[@]}" --durations=10 --durations-min=5 "${slice[@]}" "${arguments[@]}"
