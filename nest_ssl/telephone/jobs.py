@@ -26,7 +26,7 @@ from nest_ssl.telephone import records, settings
 from nest_ssl.telephone.workers import Report, Unit, Work, run_tasks
 from nest_ssl.telephone.writer import remove_leftovers
 
-UNITS_PER_TASK = 64
+UNITS_PER_TASK = 16
 TASK_S = 600.0  # of audio, at most, in a task of several units
 UNSTATED_S = 10.0  # taken for rows that state no duration
 ERRORS_LOGGED = 20  # one by one; the file of errors has them all

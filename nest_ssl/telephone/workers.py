@@ -24,6 +24,8 @@ from nest_ssl.files.system import starts_processes_by_fork
 
 Unit = tuple[int, ...]  # one piece of work, as it is sent to a worker
 
+AHEAD = 16  # units that a worker has left when it is given more
+PAUSE_S = 0.03
 STILLBORN = 3  # workers that may die before they are ready
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -110,22 +112,34 @@ class _Pool:
                 self.begin([self.suspects.popleft()], alone=True)
             if not self.workers:
                 return
-            for connection in wait(list(self.workers)):
-                worker = self.workers[connection]
-                try:
-                    kind, content, cpu_s = worker.connection.recv()
-                except (EOFError, OSError):
-                    yield from self.bury(worker)
-                    continue
-                if kind == "raised":
-                    raise content
-                worker.ready = True
-                if kind == "ready":
-                    self.stillborn = 0
-                    continue
+            ready = wait(list(self.workers))
+            if all(len(worker.pending) >= AHEAD for worker in self.workers.values()):
+                time.sleep(PAUSE_S)  # to wake once for the results of all files of that time
+            for connection in ready:
+                yield from self.receive(self.workers[connection], tasks)
+
+    def receive(self, worker: _Worker, tasks: Iterator[Sequence[Unit]]) -> Iterator[Report]:
+        """Give what a worker has reported by now, and see that it has work."""
+        while True:
+            try:
+                kind, content, cpu_s = worker.connection.recv()
+            except (EOFError, OSError):
+                yield from self.bury(worker)
+                return
+            if kind == "raised":
+                raise content
+            worker.ready = True
+            if kind == "ready":
+                self.stillborn = 0
+            else:
                 yield Report(worker.pending.popleft(), content, cpu_s)
-                if not worker.pending:
-                    self.give(worker, self.next_task(tasks))
+            if len(worker.pending) < AHEAD and not worker.alone and (task := self.next_task(tasks)):
+                self.give(worker, task)
+            if not worker.pending:
+                self.give(worker, [])
+                return
+            if not worker.connection.poll():
+                return
 
     def next_task(self, tasks: Iterator[Sequence[Unit]]) -> list[Unit]:
         return self.again.popleft() if self.again else list(next(tasks, ()))
