@@ -8,8 +8,8 @@ import re
 import time
 
 from nest_ssl.bin.progress import corpus_progress
+from nest_ssl.files.system import usable_cpus
 from nest_ssl.telephone.jobs import Job, TooManyErrors, merge, run_shard
-from nest_ssl.telephone.workers import usable_cpus
 from nest_ssl.telephone.writer import FORMATS
 
 TOO_MANY_ERRORS = 3  # exit status

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 FAR_BEYOND_THE_TEXT = 1 << 30  # Windows locks bytes and then lets nobody read them: one that is not there
@@ -121,6 +123,26 @@ def keep_freed_memory() -> bool:
         return False
     map_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
     return bool(library.mallopt(map_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
+
+
+def usable_cpus() -> int:
+    """Give how many processors this process may use: its affinity, and the quota of its container."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            count = min(count, max(1, round(int(quota) / int(period))))
+    return max(1, count)
+
+
+def loaded_libraries(word: str) -> set[str]:
+    """Give the files of this process's shared libraries with `word` in their path; none but on Linux."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    return {line.split(None, 5)[-1] for line in maps.splitlines() if word in line}
 
 
 def starts_processes_by_fork() -> bool:

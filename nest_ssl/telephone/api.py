@@ -183,8 +183,8 @@ def upsample(
 
 
 def _done(job: Job, workers: int, shard: tuple[int, int], max_error_rate: float, force: bool) -> Path | None:
+    from nest_ssl.files.system import usable_cpus
     from nest_ssl.telephone import jobs
-    from nest_ssl.telephone.workers import usable_cpus
 
     jobs.run_shard(job, *shard, workers=workers or usable_cpus(), force=force)
     if shard[1] > 1:

@@ -17,10 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from nest_ssl.files.system import starts_processes_by_fork
+from nest_ssl.files.system import loaded_libraries, starts_processes_by_fork
 
 Unit = tuple[int, ...]  # one piece of work, as it is sent to a worker
 
@@ -50,17 +49,6 @@ class Report(NamedTuple):
     result: bytes | None
     cpu_s: float = 0.0
     death: str = ""
-
-
-def usable_cpus() -> int:
-    """Give how many processors this process may use: its affinity, and the quota of its container."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            count = min(count, max(1, round(int(quota) / int(period))))
-    return max(1, count)
 
 
 def run_tasks(
@@ -234,12 +222,7 @@ def limit_blas_threads() -> None:
     Sums of several threads are added in another order, so the last bit would depend on the machine.
     """
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return  # not Linux: processes are spawned there, with the variables set
-    libraries = {line.split(None, 5)[-1] for line in maps.splitlines() if "openblas" in line}
-    for path in libraries:
+    for path in loaded_libraries("openblas"):  # none where processes are spawned: the variables are set there
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path)
             for prefix in ("scipy_", ""):

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nest_ssl.telephone.workers import limit_blas_threads, run_tasks, usable_cpus
+from nest_ssl.files.system import usable_cpus
+from nest_ssl.telephone.workers import limit_blas_threads, run_tasks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the deaths below are of forked processes")
 
