@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Time the telephone channel beside sox, ffmpeg, lhotse, phonesim and the FLAC floor, on the same files.
 
-  python benchmarks/telephone.py --manifest egs/asterisk/data/prompts.jsonl [--files 200] [--rounds 3]
-      [--peer-python PEERS/bin/python] [--noise-manifest egs/asterisk/data/noise.jsonl] [--json OUT.json]
+  python benchmarks/telephone.py --manifest egs/asterisk/data/prompts.jsonl [--files 1000] [--copies 4]
+      [--peer-files 200] [--rounds 3] [--noise-manifest egs/asterisk/data/noise.jsonl] [--json OUT.json]
+      [--peer-python PEERS/bin/python]
 
 Every contender reads the same FLAC files and writes files; they take turns, round by round, each in a process
 of its own.  What is printed is seconds of audio per second of CPU time, children included (so that other work
 on the machine counts little), as median and range over the rounds, and the ratios that matter, each taken
 within a round.
+Ours starts with nothing designed and nothing read.  --copies: outputs that it makes of each file, so that the
+voices, rooms and filters that a corpus pays for once weigh about as much as they do there; 1 shows a corpus
+of so many files.  --peer-files: files for the programs that take a process per file, or are slow.
 --peer-python: an environment with lhotse and phonesim; a peer that is not installed is left out by name.
---presets adds a line for every preset.  --efficiency adds the wall time of one worker over that of two, halved;
-it needs an idle machine.
+--presets adds a line for every preset.  --efficiency adds the wall time of one worker over that of two,
+halved; it needs an idle machine.
 """
 
 from __future__ import annotations
@@ -57,16 +61,17 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(run_contender(arguments)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        manifest = choose_files(arguments.manifest, arguments.files, Path(folder))
-        speeds, left_out = rounds(arguments, manifest)
+        manifest = choose_files(arguments.manifest, arguments.files, Path(folder) / "files.jsonl")
+        fewer = choose_files(arguments.manifest, arguments.peer_files, Path(folder) / "fewer.jsonl")
+        speeds, left_out = rounds(arguments, manifest, fewer)
     report = summary(arguments, speeds, left_out)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def choose_files(manifest: Path, count: int, folder: Path) -> Path:
-    """Write a manifest of `count` rows, drawn by a hash of their ids, with absolute paths."""
+def choose_files(manifest: Path, count: int, chosen: Path) -> Path:
+    """Write the manifest `chosen` of `count` rows, drawn by a hash of their ids, with absolute paths."""
     from nest_ssl.files.manifest import read_rows, write_rows
     from nest_ssl.files.rows import audio_path, row_identity
 
@@ -78,7 +83,6 @@ def choose_files(manifest: Path, count: int, folder: Path) -> Path:
     rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).digest())
     if len(rows) < count:
         print(f"{manifest}: {len(rows)} FLAC files, fewer than {count}; all are taken", file=sys.stderr)
-    chosen = folder / "files.jsonl"
     write_rows(chosen, rows[:count])
     return chosen
 
@@ -108,13 +112,16 @@ def contenders(arguments: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def rounds(
-    arguments: argparse.Namespace, manifest: Path
+    arguments: argparse.Namespace, manifest: Path, fewer: Path
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, str]]:
-    """Run every contender once per round; gives their results and, by name, why one was left out."""
+    """Run every contender once per round; gives their results and, by name, why one was left out.
+
+    fewer: the manifest for the other programs.
+    """
     results: dict[str, list[dict[str, float]]] = {}
     left_out: dict[str, str] = {}
     wanted = arguments.only
-    extra = ["--manifest", str(manifest)]
+    extra = ["--copies", str(arguments.copies)]
     if arguments.noise_manifest:
         extra += ["--noise-manifest", str(arguments.noise_manifest.resolve())]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -124,7 +131,9 @@ def rounds(
             if name in left_out or (wanted and not any(word in name for word in wanted)):
                 continue
             ours = command[1] == __file__
-            words = [*command, *(extra if ours else [str(manifest)])]
+            all_of_them = name.startswith(("ours", "floor"))
+            files = str(manifest if all_of_them else fewer)
+            words = [*command, *(["--manifest", files, *extra] if ours else [files])]
             print(f"round {number + 1}: {name}", file=sys.stderr)
             done = subprocess.run(words, capture_output=True, text=True, env=environment)
             if done.returncode != 0:
@@ -177,11 +186,13 @@ def _ours(
     write_rows(warm, rows[: 5 * WARM_UP])
     for manifest, out in ((warm, folder / "warm"), (arguments.manifest, folder / "out")):
         before, started = _cpu_s(), time.monotonic()
-        corpus = TelephoneCorpus(manifest, out, mix, seed=17, recordings=noise, out_rate=out_rate)
+        corpus = TelephoneCorpus(
+            manifest, out, mix, seed=17, copies=arguments.copies, recordings=noise, out_rate=out_rate
+        )
         run_shard(corpus, workers=workers)
         _, errors = merge(corpus, max_error_rate=0.0)
         assert errors == 0
-    return _result(rows, before, started)
+    return _result(rows * arguments.copies, before, started)
 
 
 def _floor(path: str, out: Path, encode: bool) -> None:
@@ -239,8 +250,8 @@ def summary(
 ) -> dict[str, Any]:
     """Print the table and the demands; gives them as one dictionary."""
     speeds = {name: [run["audio_s"] / run["cpu_s"] for run in runs] for name, runs in results.items()}
-    any_run = next(iter(results.values()))[0]
-    print(f"{any_run['files']:.0f} files, {any_run['audio_s']:.0f} s of audio, {arguments.rounds} rounds")
+    largest = max((runs[0] for runs in results.values()), key=lambda run: run["files"])
+    print(f"{largest['files']:.0f} files, {largest['audio_s']:.0f} s of audio, {arguments.rounds} rounds")
     print(f"{platform.machine()} {_processor()}, Python {platform.python_version()}")
     print(f"{'':34s} {'x real time':>12s} {'range':>15s} {'files/s':>8s}")
     for name, values in speeds.items():
@@ -280,7 +291,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--manifest", type=Path, required=True, help="rows of whole FLAC files")
     parser.add_argument("--noise-manifest", type=Path, help="recordings for the noise kind music")
-    parser.add_argument("--files", type=int, default=200)
+    parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--copies", type=int, default=4, help="outputs that ours makes of each file")
+    parser.add_argument("--peer-files", type=int, default=200, help="for sox, ffmpeg, lhotse and phonesim")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--presets", action="store_true", help="a line for every preset of the default mix")
     parser.add_argument("--efficiency", action="store_true", help="how well two workers share the work")
