@@ -107,18 +107,13 @@ def telephone_from_config(
     facts = {
         "schema": SCHEMA,
         "mix": mix.settings(),
-        "versions": {name: codec(name).version() for name in _codecs(mix)},
+        "versions": {name: codec(name).version() for name in sorted(mix.codecs())},
         "prob": probability,
         "apply_to": apply_to,
         "noise": sources,
     }
     signals = ("audio", "noisy") if apply_to == "both" else (apply_to,)
     return TelephoneChannel(mix, bank, float(probability), signals, seed, sample_rate, facts)
-
-
-def _codecs(mix: Mix) -> list[str]:
-    legs = [leg for preset in mix.presets for leg in (*preset.legs, preset.recorder) if leg]
-    return sorted({name for leg in legs for choice in leg.alternatives for name in choice.codecs()})
 
 
 def _bank(mix: Mix, options: Mapping[str, Any], name: str) -> tuple[NoiseBank, dict[str, str]]:

@@ -78,8 +78,6 @@ class TelephoneCorpus:
         return self._settings
 
     def _all_settings(self) -> dict[str, Any]:
-        legs = [leg for preset in self.mix.presets for leg in (*preset.legs, preset.recorder) if leg]
-        coders = {name for leg in legs for choice in leg.alternatives for name in choice.codecs()}
         return plain(
             {
                 "schema": SCHEMA,
@@ -92,7 +90,7 @@ class TelephoneCorpus:
                 "rooms": {folder: _listing_digest(folder) for folder in sorted(self._room_folders())},
                 "recordings": {kind: index.fingerprint() for kind, index in sorted(self._noises.items())},
                 "versions": library_versions()
-                | {"codecs": {name: CODECS[name].version() for name in sorted(coders)}},
+                | {"codecs": {name: CODECS[name].version() for name in sorted(self.mix.codecs())}},
             }
         )
 
