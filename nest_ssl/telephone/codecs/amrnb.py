@@ -95,16 +95,27 @@ def decode(packets: np.ndarray, lost: Sequence[bool], zeros: bool = False) -> np
     lost: N flags.  The decoder conceals those frames, or with `zeros` never hears of them: they stay silent.
     """
     call = _functions(load_library("opencore-amrnb"))
-    pcm = np.zeros(len(packets) * FRAME, np.int16)
-    speech, coded = pcm.ctypes.data, packets.ctypes.data
-    decode_frame = call.decode
     decoder = call.start_decoder()
     if not decoder:
         raise MemoryError("opencore-amrnb could not make a decoder")
     try:
-        for frame, bad in zip(range(len(packets)), lost, strict=True):
-            if not (bad and zeros):
-                decode_frame(decoder, coded + PACKET_BYTES * frame, speech + 2 * FRAME * frame, bad)
+        return decode_packets(call.decode, decoder, packets, FRAME, lost, zeros)
     finally:
         call.end_decoder(decoder)
+
+
+def decode_packets(
+    decode_frame: Any,
+    decoder: Any,
+    packets: np.ndarray,
+    frame_samples: int,
+    lost: Sequence[bool],
+    zeros: bool,
+) -> np.ndarray:
+    """Give int16 (N * frame_samples,) from packets (N, bytes) uint8, by either of opencore's AMR decoders."""
+    pcm = np.zeros(len(packets) * frame_samples, np.int16)
+    speech, coded, packet_bytes = pcm.ctypes.data, packets.ctypes.data, packets.shape[1]
+    for frame, bad in zip(range(len(packets)), lost, strict=True):
+        if not (bad and zeros):
+            decode_frame(decoder, coded + packet_bytes * frame, speech + 2 * frame_samples * frame, bad)
     return pcm

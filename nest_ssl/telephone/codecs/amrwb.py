@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nest_ssl.telephone.codecs.amrnb import decode_packets
 from nest_ssl.telephone.codecs.libraries import Library, load_library
 from nest_ssl.telephone.codecs.native import CONCEALMENT, NativeCodec
 
@@ -95,16 +96,10 @@ def decode(packets: np.ndarray, lost: Sequence[bool], zeros: bool = False) -> np
     lost: N flags.  The decoder conceals those frames, or with `zeros` never hears of them: they stay silent.
     """
     call = _decoder(load_library("opencore-amrwb"))
-    pcm = np.zeros(len(packets) * FRAME, np.int16)
-    speech, coded = pcm.ctypes.data, packets.ctypes.data
-    decode_frame = call.decode
     decoder = call.start()
     if not decoder:
         raise MemoryError("opencore-amrwb could not make a decoder")
     try:
-        for frame, bad in zip(range(len(packets)), lost, strict=True):
-            if not (bad and zeros):
-                decode_frame(decoder, coded + PACKET_BYTES * frame, speech + 2 * FRAME * frame, bad)
+        return decode_packets(call.decode, decoder, packets, FRAME, lost, zeros)
     finally:
         call.end(decoder)
-    return pcm
