@@ -136,7 +136,7 @@ def check_versions(record: Mapping[str, Any]) -> None:
             f"the record has schema {record.get('schema')}, and this version replays schema {SCHEMA}; use "
             f"the version it was made with, or allow other versions and get another result"
         )
-    for leg in [*record["legs"], *([record["recorder"]] if record["recorder"] else [])]:
+    for leg in _coders(record):
         here = codec(leg["codec"]).version()
         if leg["version"] != here:
             raise ValueError(
@@ -233,10 +233,15 @@ def _through_leg(
     return coder.encode_decode(pcm, parameters, lost), rate, counts
 
 
+def _coders(channel: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give every codec that the call passes: its legs and the recorder."""
+    return [*channel["legs"], *([channel["recorder"]] if channel["recorder"] else [])]
+
+
 def _early_s(channel: Mapping[str, Any]) -> float:
     """Give by how many seconds the codecs' fractions of a sample, which none can take out alone, add up."""
     early_s = 0.0
-    for leg in [*channel["legs"], *([channel["recorder"]] if channel["recorder"] else [])]:
+    for leg in _coders(channel):
         coder = codec(leg["codec"])
         early_s += (round(coder.delay_samples) - coder.delay_samples) / coder.sample_rate
     return early_s
