@@ -20,7 +20,14 @@ from nest_ssl.files.manifest import parse_row, read_lines
 from nest_ssl.files.rows import audio_field, audio_path, row_identity
 from nest_ssl.text.llm_tokenizer import LlmTokenizer
 
-__all__ = ["MessagesReport", "PromptSettings", "check_messages", "read_messages_audio", "to_messages"]
+__all__ = [
+    "MessagesReport",
+    "PromptSettings",
+    "check_messages",
+    "form_problems",
+    "read_messages_audio",
+    "to_messages",
+]
 
 # What FunASR's dataset reads of a line besides messages and lengths.
 EXTRAS = ("hist_context", "one_pass_result", "one_pass_wer", "vad_segs", "word_list", "noised")
@@ -166,7 +173,7 @@ class _Checker:
                 parsed.append((number, None))
                 detail = str(error).removeprefix(f"{path}:{number}: ")
                 self.report.problems.append(Problem(path, number, "bad JSON", detail))
-        forms = {n: list(_form(line, self.tokenizer)) for n, line in parsed if line is not None}
+        forms = {n: list(form_problems(line, self.tokenizer)) for n, line in parsed if line is not None}
         sound = [(n, line) for n, line in parsed if line is not None and not forms[n]]
         durations = dict(
             zip((n for n, _ in sound), pool.map(_durations, (line for _, line in sound)), strict=True)
@@ -231,8 +238,8 @@ class _Checker:
                 yield "double audio", f"{audio} is also in {first}"
 
 
-def _form(line: Mapping[str, Any], tokenizer: LlmTokenizer | None) -> Iterator[tuple[str, str]]:
-    """Find what is wrong with the layout of a line."""
+def form_problems(line: Mapping[str, Any], tokenizer: LlmTokenizer | None) -> Iterator[tuple[str, str]]:
+    """Find what is wrong with the layout of a messages line: (kind, detail), nothing of a sound one."""
     turns = line.get("messages")
     if not isinstance(turns, list) or not turns:
         yield "bad messages", f"messages is {turns!r:.60}, not a list of turns"
