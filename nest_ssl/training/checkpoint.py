@@ -1,6 +1,6 @@
 """Training checkpoints: a directory of safetensors and JSON, complete or absent, and which of them are kept.
 
-    NAME/model.safetensors       the model's state dict
+    NAME/model.safetensors       the model's state dict, or the part that training changes (protocol.py)
     NAME/optimizer.safetensors   optimiser state, keyed PARAMETER/STATE
     NAME/state.json              where the run stands (Progress), versions
     NAME/config.yaml             the run's configuration
@@ -46,6 +46,9 @@ class Progress:
     skipped_in_row: int = 0
     validated_at: int = -1  # micro_batches at the last validation
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+    best: float | None = None  # of the monitored figure so far
+    without_gain: int = 0  # validations in a row that were not better
+    stopped_early: bool = False
 
 
 class Checkpoints:
@@ -65,7 +68,7 @@ class Checkpoints:
         """The newest `-last` checkpoint; an older one may still lie beside it when a run was killed in
         between."""
         found = self._all_last()
-        return max(found, key=lambda path: _read_state(path)["progress"]["step"]) if found else None
+        return max(found, key=lambda path: read_state(path)["progress"]["step"]) if found else None
 
     def save(
         self,
@@ -84,7 +87,7 @@ class Checkpoints:
         stem = self._stem(progress)
         last = self.folder / f"{stem}{LAST}"
         with replaced_directory(last) as temporary:
-            _write_tensors(separate(model.state_dict()), temporary / "model.safetensors")
+            _write_tensors(separate(_state_of(model)), temporary / "model.safetensors")
             _write_tensors(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
             (temporary / "config.yaml").write_text(config_yaml, encoding="utf-8")
             state = {
@@ -110,11 +113,20 @@ class Checkpoints:
         found = []
         for path in self.folder.glob("[!.]*"):
             if (path / "state.json").is_file() and not path.name.endswith(LAST):
-                value = _read_state(path)["progress"]["metrics"].get(self.options.monitor)
+                value = read_state(path)["progress"]["metrics"].get(self.options.monitor)
                 if value is not None:
                     found.append((value, path))
         sign = -1.0 if self.options.mode == "max" else 1.0
         return sorted(found, key=lambda pair: (math.isnan(pair[0]), sign * pair[0]))  # NaN is never the best
+
+    def note_validation(self, progress: Progress) -> bool:
+        """Count in `progress` whether its metrics are the best so far; True if they are."""
+        value = progress.metrics.get(self.options.monitor, math.nan)
+        sign = -1.0 if self.options.mode == "max" else 1.0
+        better = not math.isnan(value) and (progress.best is None or sign * value < sign * progress.best)
+        progress.best = value if better else progress.best
+        progress.without_gain = 0 if better else progress.without_gain + 1
+        return better
 
     def _keep_if_best(self, last: Path, path: Path, progress: Progress) -> None:
         if self.options.monitor not in progress.metrics:
@@ -149,13 +161,14 @@ def load(
 
     Every key and shape must agree.  Raises ValueError naming the file and the keys.
     """
-    state = _read_state(path)
+    state = read_state(path)
     if state.get("format") != FORMAT:
         raise ValueError(
             f"{path}/state.json: format {state.get('format')!r}; this version reads format {FORMAT}"
         )
     try:
-        model.load_state_dict(_read_tensors(path / "model.safetensors"), strict=True)
+        fill = getattr(model, "load_checkpoint_state", model.load_state_dict)
+        fill(read_tensors(path / "model.safetensors"))
     except RuntimeError as error:
         raise ValueError(
             f"{path}/model.safetensors does not fit the configured model: {error}; "
@@ -165,7 +178,8 @@ def load(
     return Progress(**state["progress"]), state["identity"]
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """state.json of the checkpoint `path`; raises ValueError where it cannot be read."""
     try:
         return json.loads((path / "state.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -174,13 +188,18 @@ def _read_state(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file; raises ValueError where it cannot be read."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"{path} is not readable ({error}); remove its folder to go on without it"
         ) from error
+
+
+def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return getattr(model, "checkpoint_state", model.state_dict)()
 
 
 def _write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -216,7 +235,7 @@ def _load_optimizer(
     is."""
     index = {name: number for number, name in enumerate(_names(model, optimizer))}
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in _read_tensors(path / "optimizer.safetensors").items():
+    for key, tensor in read_tensors(path / "optimizer.safetensors").items():
         name, _, kind = key.rpartition("/")
         if name not in index:
             raise ValueError(f"{path}/optimizer.safetensors: the configured model has no parameter {name}")

@@ -87,6 +87,8 @@ class Trainer:
             "world_size": ranks.world_size,
             "data": train_data.fingerprint(),
         }
+        if frozen_identity := getattr(model, "frozen_identity", None):
+            self.identity["frozen"] = frozen_identity()
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._statistics = running_statistics(self._module)
         self._forward = data_parallel(model, ranks)
@@ -102,7 +104,14 @@ class Trainer:
         path = self.checkpoints.last()
         if path is None:
             return None
+        frozen = self.identity.get("frozen")
+        if checkpoint_files.read_state(path).get("identity", {}).get("frozen") != frozen:
+            raise ValueError(
+                f"{path} was made over other frozen weights than those loaded now: go on with the model that "
+                "this run started from (config.yaml of the run names it), or start anew in another folder"
+            )
         self.progress, identity = checkpoint_files.load(path, self._module, self.optimizer)
+        self.progress.stopped_early = self._patience_is_over()
         changed = [key for key in self.identity if identity.get(key) != self.identity[key]]
         if changed and self.progress.batches:
             self.resume_note = (
@@ -137,7 +146,8 @@ class Trainer:
     @property
     def finished(self) -> bool:
         limit = self.options.max_epochs
-        return self.progress.step >= self.total_steps or (0 <= limit <= self.progress.epoch)
+        by_epochs = 0 <= limit <= self.progress.epoch
+        return self.progress.stopped_early or self.progress.step >= self.total_steps or by_epochs
 
     @property
     def nemo_is_current(self) -> bool:
@@ -161,7 +171,7 @@ class Trainer:
                     self._log_training(window, in_epoch, bar)
                     window = Window()
                 self._after_step(in_epoch)
-                if self.progress.step >= self.total_steps:
+                if self.progress.step >= self.total_steps or self.progress.stopped_early:
                     break
             if self.progress.batches >= in_epoch:
                 self.progress.epoch += 1
@@ -279,8 +289,8 @@ class Trainer:
         if self.progress.skipped_in_row >= self.options.max_nonfinite_steps:
             raise NonFiniteLoss(
                 f"{self.progress.skipped_in_row} steps in a row had a loss or gradient that is not "
-                f"finite; lower "
-                "model.optim.lr, set trainer.gradient_clip_val, or look at the utterances named in train.log"
+                f"finite; lower the learning rate, clip the gradient, or look at the utterances named in "
+                "train.log"
             )
 
     # ------------------------------------------------------------------ validation
@@ -322,7 +332,18 @@ class Trainer:
                     "seconds": round(time.monotonic() - started, 1),
                 }
             )
+        self.checkpoints.note_validation(self.progress)
+        self.progress.stopped_early = self._patience_is_over()
+        if self.progress.stopped_early:
+            options = self.checkpoints.options
+            self._message(
+                f"stopping early: {options.monitor} was not better than {self.progress.best} in "
+                f"{self.progress.without_gain} validations"
+            )
         return True
+
+    def _patience_is_over(self) -> bool:
+        return 0 < self.options.early_stop_patience <= self.progress.without_gain
 
     def _validation_due(self, in_epoch: int) -> bool:
         if self.validation_data is None:
@@ -332,6 +353,8 @@ class Trainer:
             return False
         interval = self.options.val_check_interval
         if isinstance(interval, int):
+            if self.options.val_at_epoch_end and self.progress.batches >= in_epoch:
+                return True
             return self.progress.micro_batches - max(self.progress.validated_at, 0) >= interval
         interval = max(1, int(in_epoch * interval))
         since = self.progress.micro_batches - max(self.progress.validated_at, 0)

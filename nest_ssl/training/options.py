@@ -13,6 +13,8 @@ TRAINER_ADDITIONS: dict[str, Any] = {
     "seed": 0,
     "loss_weighting": "frames",
     "max_nonfinite_steps": 10,
+    "val_at_epoch_end": False,
+    "early_stop_patience": 0,
 }
 EXP_MANAGER_ADDITIONS: dict[str, Any] = {
     "explicit_log_dir": None,
@@ -97,7 +99,9 @@ class TrainerOptions:
     be set. val_check_interval: an int is micro-batches, counted on across epochs; a float is a share of
     each epoch. loss_weighting: `frames` weighs every counted frame alike over micro-batches and ranks;
     `nemo` averages the means of micro-batches and ranks, as Lightning does.  max_nonfinite_steps: that
-    many skipped steps in a row end the run.
+    many skipped steps in a row end the run.  val_at_epoch_end: validate there as well when the interval is a
+    number of micro-batches.  early_stop_patience: that many validations in a row without a better monitored
+    figure end the run; 0 for never.
     """
 
     devices: Any = -1
@@ -121,6 +125,8 @@ class TrainerOptions:
     seed: int = 0
     loss_weighting: str = "frames"
     max_nonfinite_steps: int = 10
+    val_at_epoch_end: bool = False
+    early_stop_patience: int = 0
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> TrainerOptions:
@@ -146,6 +152,7 @@ class TrainerOptions:
             )
         for key in ("num_nodes", "accumulate_grad_batches", "log_every_n_steps", "max_nonfinite_steps"):
             _at_least("trainer", key, getattr(options, key), 1)
+        _at_least("trainer", "early_stop_patience", options.early_stop_patience, 0)
         for key in ("num_sanity_val_steps", "max_steps", "max_epochs"):
             _at_least("trainer", key, getattr(options, key), -1)
         _at_least("trainer", "gradient_clip_val", options.gradient_clip_val or 0.0, 0)

@@ -25,6 +25,9 @@ class TrainableModel(Protocol):
     counted (frames, tokens); `weight` a scalar, how many were counted (0 is possible, then loss_sum is 0
     and still has a graph); `stats` are sums without graph that may be added over micro-batches and ranks.
     A model may have `before_step(step)`: called in train mode before optimiser step `step`, counted from 0.
+    A model with large frozen parts may keep them out of the checkpoints: `checkpoint_state()` gives what
+    training changes, `load_checkpoint_state(state)` takes all of it back (RuntimeError where it does not
+    fit), and `frozen_identity()` is a text that changes when the rest does.
     """
 
     def training_loss(self, batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]: ...

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the optimiser step, with NeMo's names and curves.
+"""Learning-rate schedules as pure functions of the optimiser step, with NeMo's and FunASR's names and curves.
 
 There is no scheduler state to save: a resumed run computes its rate from its step and its configuration.
 """
@@ -6,7 +6,7 @@ There is no scheduler state to save: a resumed run computes its rate from its st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nest_ssl.config import check_arguments
@@ -14,29 +14,34 @@ from nest_ssl.config import check_arguments
 Schedule = Callable[[int], float]
 
 
-def build_schedule(sched: Mapping[str, Any] | None, base_lr: float, max_steps: int) -> Schedule:
+def build_schedule(
+    sched: Mapping[str, Any] | None, base_lr: float, max_steps: int, name: str = "model.optim.sched"
+) -> Schedule:
     """Give `step -> lr` (0-based optimiser step) for a NeMo `optim.sched` section; None keeps `base_lr`.
 
-    max_steps: optimiser steps of the whole run; a `max_steps` key of the section wins, as in NeMo.
+    max_steps: optimiser steps of the whole run; a `max_steps` key of the section wins, as in NeMo.  name: of
+    the section, for messages.
     Raises ValueError for an unknown name or key, and for warmup_steps together with warmup_ratio.
     """
     if not sched:
         return lambda step: base_lr
     arguments = dict(sched)
-    name = arguments.pop("name", None)
-    if name not in SCHEDULES:
-        raise ValueError(f"model.optim.sched.name: {name!r} is not one of {', '.join(SCHEDULES)}")
+    kind = arguments.pop("name", None)
+    if kind not in SCHEDULES:
+        raise ValueError(f"{name}.name: {kind!r} is not one of {', '.join(SCHEDULES)}")
     for key, value in arguments.items():
-        if key not in WITHOUT_EFFECT and value is not None and not _is_number(value):
-            raise ValueError(f"model.optim.sched.{key}: {value!r} is not a number")
+        if key not in (*WITHOUT_EFFECT, "phase_ratio") and value is not None and not _is_number(value):
+            raise ValueError(f"{name}.{key}: {value!r} is not a number")
     arguments["max_steps"] = arguments.get("max_steps") or max_steps
     arguments["warmup_steps"] = _warmup_steps(
-        arguments.pop("warmup_steps", None), arguments.pop("warmup_ratio", None), arguments["max_steps"]
+        arguments.pop("warmup_steps", None), arguments.pop("warmup_ratio", None), arguments["max_steps"], name
     )
     for ignored in WITHOUT_EFFECT:
         arguments.pop(ignored, None)
-    check_arguments(SCHEDULES[name], {"base_lr": base_lr, **arguments}, "model.optim.sched")
-    return SCHEDULES[name](base_lr=base_lr, **arguments)
+    if kind == "tri_stage":
+        del arguments["warmup_steps"]  # its phases are shares of the run
+    check_arguments(SCHEDULES[kind], {"base_lr": base_lr, **arguments}, name)
+    return SCHEDULES[kind](base_lr=base_lr, **arguments)
 
 
 def noam_annealing(
@@ -108,11 +113,67 @@ def warmup_policy(base_lr: float, max_steps: int, warmup_steps: int, min_lr: flo
     return rate
 
 
+def warmup_lr(base_lr: float, max_steps: int, warmup_steps: int) -> Schedule:
+    """FunASR's WarmupLR: base_lr is the peak, reached at update `warmup_steps`, then 1/sqrt(update).
+
+    The first update already has base_lr / warmup_steps.  max_steps has no effect.
+    """
+    if warmup_steps < 1:
+        raise ValueError(f"scheduler_conf.warmup_steps: {warmup_steps!r} must be at least 1 for warmuplr")
+
+    def rate(step: int) -> float:
+        update = step + 1
+        return base_lr * warmup_steps**0.5 * min(update**-0.5, update * warmup_steps**-1.5)
+
+    return rate
+
+
+def noam_lr(base_lr: float, max_steps: int, warmup_steps: int, model_size: float = 320) -> Schedule:
+    """FunASR's NoamLR: base_lr * model_size**-0.5 * min(n**-0.5, n * warmup_steps**-1.5) at update n."""
+    peak = warmup_lr(1.0, max_steps, warmup_steps)
+    scale = base_lr * model_size**-0.5 * warmup_steps**-0.5
+    return lambda step: scale * peak(step)
+
+
+def tri_stage(
+    base_lr: float,
+    max_steps: int,
+    phase_ratio: Sequence[float] = (0.1, 0.4, 0.5),
+    init_lr_scale: float = 0.01,
+    final_lr_scale: float = 0.01,
+) -> Schedule:
+    """FunASR's TriStageLR: linear warm-up, a plateau at base_lr, exponential decay; then the last rate.
+
+    phase_ratio: the three phases' shares of max_steps, with the sum 1.  Its own trainer never initialises it;
+    here max_steps is the run's.
+    """
+    if len(phase_ratio) != 3 or abs(sum(phase_ratio) - 1) > 1e-6:
+        raise ValueError(f"scheduler_conf.phase_ratio: {list(phase_ratio)!r} must be 3 shares with the sum 1")
+    warm, hold, decay = (int(max_steps * share) for share in phase_ratio)
+    first = init_lr_scale * base_lr
+    factor = -math.log(final_lr_scale) / max(decay, 1)
+
+    def rate(step: int) -> float:
+        update = step + 1
+        if update < warm:
+            return first + (base_lr - first) / warm * update
+        if update - warm < hold:
+            return base_lr
+        if update - warm - hold <= decay:
+            return base_lr * math.exp(-factor * (update - warm - hold))
+        return base_lr * final_lr_scale
+
+    return rate
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "NoamAnnealing": noam_annealing,
     "CosineAnnealing": cosine_annealing,
     "InverseSquareRootAnnealing": inverse_square_root_annealing,
     "WarmupPolicy": warmup_policy,
+    "warmuplr": warmup_lr,
+    "noamlr": noam_lr,
+    "tri_stage": tri_stage,
 }
 
 
@@ -123,11 +184,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _warmup_steps(steps: int | None, ratio: float | None, max_steps: int) -> int:
+def _warmup_steps(steps: int | None, ratio: float | None, max_steps: int, name: str) -> int:
     if steps is not None and ratio is not None:
         raise ValueError(
-            f"model.optim.sched: warmup_steps ({steps}) and warmup_ratio ({ratio}) exclude each "
-            f"other; set one to null"
+            f"{name}: warmup_steps ({steps}) and warmup_ratio ({ratio}) exclude each other; set one to null"
         )
     if ratio is not None:
         return int(ratio * max_steps)
