@@ -4,7 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
+
+Unit = Literal["characters", "words"]
+
+
+class Edit(NamedTuple):
+    """A stretch of an alignment: what became of units [start, end) of the reference, and by which of the
+    hypothesis.
+
+    kind: equal, substitute, delete or insert; an insertion stands before unit reference_start.
+    """
+
+    kind: str
+    reference_start: int
+    reference_end: int
+    hypothesis_start: int
+    hypothesis_end: int
+
+    @property
+    def errors(self) -> int:
+        if self.kind == "equal":
+            return 0
+        return max(self.reference_end - self.reference_start, self.hypothesis_end - self.hypothesis_start)
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,27 @@ class ErrorCounts:
             self.insertions + other.insertions,
             self.total + other.total,
         )
+
+
+def alignments(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> list[list[Edit]]:
+    """Align each pair of texts by jiwer, by characters (spaces included) or by words.
+
+    The texts come without outer or double spaces, so that the places are those of the texts as given.
+    """
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
+    process = _jiwer().process_words if unit == "words" else _jiwer().process_characters
+    size = (lambda text: len(text.split())) if unit == "words" else len
+    scored = [i for i, reference in enumerate(references) if reference.strip()]
+    # An empty reference has no alignment in jiwer: all that was said there is inserted.
+    found = [[Edit("insert", 0, 0, 0, size(h))] if size(h) else [] for h in hypotheses]
+    if scored:
+        result = process([references[i] for i in scored], [hypotheses[i] for i in scored])
+        for i, chunks in zip(scored, result.alignments, strict=True):
+            found[i] = [
+                Edit(c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx) for c in chunks
+            ]
+    return found
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:

@@ -1,0 +1,184 @@
+"""What systems wrote for a test set, joined with what was said there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nest_ssl.files.manifest import read_rows
+from nest_ssl.files.rows import row_identity
+
+NAMED = 5  # keys that a message lists
+
+
+@dataclass(frozen=True)
+class System:
+    """The rows that one system wrote, by the key of the utterance."""
+
+    name: str
+    path: Path
+    rows: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was said: text as written, seconds of audio (None where no row states them)."""
+
+    text: str
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The texts of one field of a system for all utterances, in their order, and how they came about.
+
+    failed: rows with an error; missing: utterances without a row; absent: other rows without the field.
+    All three count as empty texts, so that each of their characters is a deletion.
+    """
+
+    texts: list[str]
+    failed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+def read_system(name: str, path: Path) -> System:
+    """Read hypothesis rows; ValueError names the line of a row without a key or with one that comes twice."""
+    rows: dict[str, dict[str, Any]] = {}
+    lines: dict[str, int] = {}
+    for line, row in read_rows(path):
+        key = _key(row, path, line)
+        if key in rows:
+            raise ValueError(
+                f"{path}:{line}: the key {key!r} stood on line {lines[key]} before; each utterance is scored "
+                "once, so remove one of the two (were two decodings written to one file?)"
+            )
+        rows[key], lines[key] = row, line
+    if not rows:
+        raise ValueError(f"{path} has no row; did the decoding of {name} end well?")
+    return System(name, path, rows)
+
+
+def read_references(paths: Sequence[Path]) -> dict[str, Utterance]:
+    """Read what was said, by key, from manifests or messages lines; ValueError for a key that comes twice."""
+    found: dict[str, Utterance] = {}
+    for path in paths:
+        for line, row in read_rows(path):
+            key = _key(row, path, line)
+            text = _said(row)
+            if text is None:
+                raise ValueError(f"{path}:{line}: {key} has no text to score against")
+            if key in found:
+                raise ValueError(f"{path}:{line}: the key {key!r} comes twice among the references")
+            found[key] = Utterance(text, _seconds(row))
+    if not found:
+        raise ValueError(f"{', '.join(map(str, paths))}: no row to score against")
+    return found
+
+
+def joined_references(
+    systems: Sequence[System], references: Mapping[str, Utterance] | None
+) -> dict[str, Utterance]:
+    """Give every utterance to be scored, by key: those of `references`, else all that any system has.
+
+    ValueError where a system has utterances that the references lack, where two rows state different
+    references for one key, where a file shares no utterance with those before it, or none states a reference.
+    """
+    found: dict[str, Utterance] = dict(references or {})
+    for system in systems:
+        if references is not None:
+            foreign = [key for key in system.rows if key not in references]
+            if foreign:
+                raise ValueError(
+                    f"{system.path} ({system.name}) has {len(foreign)} utterances that are not among the "
+                    f"references: {_list(foreign)}; are these hypotheses of another set?"
+                )
+        elif found and not system.rows.keys() & found.keys():
+            raise ValueError(
+                f"{system.path} ({system.name}) shares no utterance with the files before it, "
+                f"such as {next(iter(found))!r}; these are hypotheses of another set"
+            )
+        _add(system, found, references is not None)
+    if references is None:
+        without = [key for s in systems for key in s.rows if key not in found]
+        if without:
+            raise ValueError(
+                f"{len(set(without))} utterances have a reference in no file: {_list(without)}; "
+                "give the manifest of the set with --references"
+            )
+    return found
+
+
+def _add(system: System, found: dict[str, Utterance], only_known: bool) -> None:
+    for key, row in system.rows.items():
+        stated = row.get("reference")
+        if not isinstance(stated, str):
+            continue
+        known = found.get(key)
+        if known is None:
+            if not only_known:
+                found[key] = Utterance(stated, _seconds(row))
+        elif known.text.split() != stated.split():
+            raise ValueError(
+                f"{system.path} ({system.name}): {key} has the reference {stated!r}, elsewhere "
+                f"{known.text!r}; decode all systems on the same manifest"
+            )
+        elif known.duration_s is None and _seconds(row) is not None:
+            found[key] = Utterance(known.text, _seconds(row))
+
+
+def outputs_of(system: System, keys: Sequence[str], name: str) -> Outputs | None:
+    """Give the texts of field `name` for all keys; None where no row that went well has the field."""
+    good = [row for row in system.rows.values() if not row.get("error")]
+    if good and not any(isinstance(row.get(name), str) for row in good):
+        return None
+    found = Outputs([])
+    for key in keys:
+        row = system.rows.get(key)
+        text = None if row is None or row.get("error") else row.get(name)
+        if row is None:
+            found.missing.append(key)
+        elif row.get("error"):
+            found.failed.append(key)
+        elif not isinstance(text, str):
+            found.absent.append(key)
+        found.texts.append(text if isinstance(text, str) else "")
+    return found
+
+
+def _key(row: Mapping[str, Any], path: Path, line: int) -> str:
+    key = row.get("key")
+    if key not in (None, ""):
+        return str(key)
+    if row.get("audio_filepath") is None and not any(row.get(name) for name in ("id", "utt", "utterance_id")):
+        raise ValueError(f"{path}:{line}: the row has no key, so it is not known which utterance it is of")
+    return row_identity(row)
+
+
+def _said(row: Mapping[str, Any]) -> str | None:
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        said = [m.get("content") for m in messages if isinstance(m, dict) and m.get("role") == "assistant"]
+        texts = [text for text in said if isinstance(text, str)]
+        return " ".join(texts) if said and len(texts) == len(said) else None
+    for name in ("reference", "text"):
+        if isinstance(row.get(name), str):
+            return str(row[name])
+    return None
+
+
+def _seconds(row: Mapping[str, Any]) -> float | None:
+    value = row.get("duration")
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    frames = row.get("speech_length")  # of messages lines: frames of 25 ms every 10 ms
+    if isinstance(frames, int) and not isinstance(frames, bool):
+        return frames / 100 + 0.015
+    return None
+
+
+def _list(keys: Sequence[str]) -> str:
+    return ", ".join(map(repr, keys[:NAMED])) + (", ..." if len(keys) > NAMED else "")
