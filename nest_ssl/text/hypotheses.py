@@ -10,6 +10,7 @@ from typing import Any
 
 from nest_ssl.files.manifest import read_rows
 from nest_ssl.files.rows import row_identity
+from nest_ssl.text.scored_text import scored_characters
 
 NAMED = 5  # keys that a message lists
 
@@ -121,7 +122,7 @@ def _add(system: System, found: dict[str, Utterance], only_known: bool) -> None:
         if known is None:
             if not only_known:
                 found[key] = Utterance(stated, _seconds(row))
-        elif known.text.split() != stated.split():
+        elif scored_characters(known.text) != scored_characters(stated):
             raise ValueError(
                 f"{system.path} ({system.name}): {key} has the reference {stated!r}, elsewhere "
                 f"{known.text!r}; decode all systems on the same manifest"

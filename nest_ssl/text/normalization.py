@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nest_ssl.text.scripts import UNSPACED
+
 APOSTROPHES = "'’ʼ"
 # Marks between two words that are read as a gap; other punctuation vanishes.
 GAPS = "-‐‑‒–—―/_…"
@@ -18,7 +20,7 @@ class TextNormalizer:
     """Call it with a text to get the normalised one; picklable, and its settings can be written down.
 
     lower_case: as str.lower.  remove_punctuation: characters of the Unicode classes P and S go, dashes and
-    slashes become a space, an apostrophe between two letters stays (as ').  Always: NFKC, single spaces.
+    slashes become a space, an apostrophe between two letters of an alphabet stays (as ').  Always: NFKC, single spaces.
     """
 
     lower_case: bool = True
@@ -52,8 +54,13 @@ def _kept(text: str, i: int, dropped: Counter[str] | None) -> str:
     character = text[i]
     if unicodedata.category(character)[0] not in "PS":
         return character
-    if character in APOSTROPHES and 0 < i < len(text) - 1 and text[i - 1].isalpha() and text[i + 1].isalpha():
+    if character in APOSTROPHES and 0 < i < len(text) - 1 and _letter(text[i - 1]) and _letter(text[i + 1]):
         return "'"
     if dropped is not None:
         dropped[character] += 1
     return " " if character in GAPS else ""
+
+
+def _letter(character: str) -> bool:
+    """True for a letter of an alphabet: beside a Chinese or Japanese character stands a quotation mark."""
+    return character.isalpha() and not UNSPACED.match(character)

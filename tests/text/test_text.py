@@ -23,6 +23,7 @@ TEXTS = ["hello world how are you", "the agent is logged on", "please press one"
         ("...to 'quote' it.", "to quote it"),
         ("  Ñandú\t42 ½ ", "ñandú 42 12"),  # NFKC: one half is 1⁄2, and the fraction slash goes
         ("¿Qué?", "qué"),
+        ("他说‘好’吧, it’s ok", "他说好吧 it's ok"),
     ],
 )
 def test_text_is_lower_case_words_with_single_spaces(text, expected):

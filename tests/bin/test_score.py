@@ -1,0 +1,91 @@
+"""The verb `score`: files in, a page out, and mistakes named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nest_ssl.bin import score
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[str, Path]:
+    found = {}
+    for name, text in (("base", "press won"), ("lora", "press one")):
+        found[name] = tmp_path / f"{name}.jsonl"
+        rows = [{"key": f"u{i}", "reference": "Press one.", "duration": 1.5, "text": text} for i in range(6)]
+        found[name].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return found
+
+
+def words(files: dict[str, Path], *more: str) -> list[str]:
+    return ["--hypotheses", *(f"{name}={path}" for name, path in files.items()), "--rounds", "50", *more]
+
+
+def test_a_page_and_figures_come_out_and_say_how(files, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    facts = {"git_commit": "abcdef0123456789", "git_changes": True, "world_size": 2, "device": "H100",
+             "started": "2026-11-21T10:00:00", "command": ["finetune", "--part", "lora"]}  # fmt: skip
+    (run / "env.json").write_text(json.dumps(facts), encoding="utf-8")
+    (run / "metrics.jsonl").write_text('{"step": 5, "hours_seen": 1.5}\n{"step": 9}\n', encoding="utf-8")
+    (tmp_path / "keywords.txt").write_text("one\n", encoding="utf-8")
+    more = ["--baseline", "base", "--keywords", str(tmp_path / "keywords.txt"), "--run", f"lora={run}"]
+    out, figures = tmp_path / "exp" / "RESULTS.md", tmp_path / "exp" / "scores.json"
+    assert (
+        score.main(words(files, *more, "--note", "seed 17", "--out", str(out), "--json", str(figures))) == 0
+    )
+    text = out.read_text(encoding="utf-8")
+    assert "| lora | **text** | **0.00** [0.00, 0.00] |" in text
+    assert "100.00 [100.00, 100.00] over base" in text
+    assert "* seed 17" in text and "python -m nest_ssl.bin.score --hypotheses base=" in text
+    assert (
+        "* lora: commit abcdef012345 with changes, on 2 x H100, started 2026-11-21T10:00:00, 9 steps, 1.5 h"
+        in text
+    )
+    assert "`finetune --part lora`" in text
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert found["keywords"] == ["one"]
+    assert "base (text): CER 22.22 WER 50.00 KWER 33.33" in capsys.readouterr().out
+
+
+def test_missing_utterances_are_counted_and_said(files, tmp_path, capsys):
+    lines = files["lora"].read_text().splitlines()
+    files["lora"].write_text("\n".join(lines[:4]) + "\n")
+    assert score.main(words(files)) == 0
+    printed = capsys.readouterr().out
+    assert "lora (text): CER 33.33 WER 33.33" in printed
+    assert "2 utterances failed or are missing; they count as deleted" in printed
+
+
+def test_the_references_of_a_manifest_stand_in_for_those_of_the_rows(files, tmp_path, capsys):
+    manifest = tmp_path / "test.jsonl"
+    rows = [
+        {"id": f"u{i}", "audio_filepath": "a.wav", "duration": 1.5, "text": "press one"} for i in range(8)
+    ]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert score.main(words(files, "--references", str(manifest))) == 0
+    assert "lora (text): CER 25.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--hypotheses", "lora=x.jsonl"], "the name lora comes twice"),
+        (["--hypotheses", "x.jsonl"], "must be NAME=PATH"),
+        (["--baseline", "bass"], "--baseline bass: --hypotheses has base, lora"),
+        (["--fields", "text_llm"], "--fields must have 'text'"),
+        (["--rounds", "0"], "not a positive number"),
+    ],
+)
+def test_mistakes_in_the_call_are_named(files, more, message, capsys):
+    with pytest.raises(SystemExit):
+        score.parse(words(files, *more))
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_refused(files, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"it has no env\.json"):
+        score.main(words(files, "--run", f"x={tmp_path}", "--out", str(tmp_path / "R.md")))
