@@ -20,7 +20,8 @@ class TextNormalizer:
     """Call it with a text to get the normalised one; picklable, and its settings can be written down.
 
     lower_case: as str.lower.  remove_punctuation: characters of the Unicode classes P and S go, dashes and
-    slashes become a space, an apostrophe between two letters of an alphabet stays (as ').  Always: NFKC, single spaces.
+    slashes become a space, an apostrophe between two letters of an alphabet stays (as ').  Always: NFKC,
+    single spaces.
     """
 
     lower_case: bool = True
