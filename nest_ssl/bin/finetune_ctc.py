@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nest_ssl.bin.pretrain import ROOT, resume, start_log
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
+from nest_ssl.bin.training_run import ROOT, resume, start_log
 from nest_ssl.checkpoints.safetensors_dir import read_safetensors
 from nest_ssl.checkpoints.state import LoadAccount, load_state
 from nest_ssl.config import apply_overrides, load_config, resolved

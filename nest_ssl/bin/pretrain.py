@@ -25,6 +25,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
+from nest_ssl.bin.training_run import ROOT, resume, start_log
 from nest_ssl.config import apply_overrides, build, load_config, resolved, suggestion
 from nest_ssl.data.from_config import ssl_data_from_config
 from nest_ssl.data.loader import SSLDataLoader
@@ -45,26 +46,12 @@ from nest_ssl.training.options import (
     ExperimentOptions,
     TrainerOptions,
 )
-from nest_ssl.training.run_directory import RunLock, log_directory, write_configuration, write_environment
+from nest_ssl.training.run_directory import RunLock, log_directory, write_environment
 from nest_ssl.training.schedulers import build_schedule
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = ("name", "model", "trainer", "exp_manager", "hydra", *INIT_KEYS)
-DATA_FACTS = (
-    "manifest",
-    "rows",
-    "dropped",
-    "utterances",
-    "hours",
-    "batches",
-    "padded_seconds_per_batch",
-    "padding_share",
-    "left_out_per_epoch",
-    "repeated_batches",
-    "longer_than_batch_duration",
-)
 GAIN_GATE_NATS = 1.0  # below it a pre-training has not got off the ground
 
 
@@ -262,52 +249,6 @@ def data(model: DictConfig, section: str, seed: int, ranks: Ranks) -> SSLDataLoa
 def batch_augmentor(section: Mapping[str, Any], parity: Parity, name: str) -> Any:
     """The augmentor that a section describes, told what `model.parity` says about it."""
     return build({**parity.of_section("batch_augmentor"), **section}, TARGETS, name)
-
-
-def resume(trainer: Trainer, experiment: ExperimentOptions) -> Path | None:
-    """Go on from the last checkpoint where the options say so."""
-    if not experiment.resume_if_exists:
-        if trainer.checkpoints.last():
-            raise ValueError(
-                f"{trainer.checkpoints.folder} has checkpoints of a former run; set "
-                f"exp_manager.resume_if_exists=true "
-                "to go on with it, or choose another folder"
-            )
-        return None
-    path = trainer.resume()
-    if path is None and not experiment.resume_ignore_no_checkpoint:
-        raise ValueError(
-            f"there is no checkpoint in {trainer.checkpoints.folder} to go on from; "
-            "set exp_manager.resume_ignore_no_checkpoint=true to start anew"
-        )
-    return path
-
-
-def start_log(
-    trainer: Trainer,
-    folder: Path,
-    config_yaml: str,
-    ranks: Ranks,
-    experiment: ExperimentOptions,
-    resumed: Path | None,
-) -> RunLog:
-    """Open the run's logs and write down configuration and data."""
-    changes = write_configuration(folder, config_yaml)
-    run_log = RunLog(folder, trainer.progress.step, experiment.create_tensorboard_logger)
-    if resumed:
-        progress = trainer.progress
-        run_log.message(f"resumed from {resumed} at epoch {progress.epoch} batch {progress.batches}")
-    if trainer.resume_note:
-        run_log.message(f"WARNING {trainer.resume_note}")
-    for change in changes:
-        run_log.message(f"configuration changed: {change}")
-    counted = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)  # type: ignore[attr-defined]
-    run_log.message(f"model parameters {counted} trainable, device {ranks.device}, ranks {ranks.world_size}")
-    for kind, loader in (("training", trainer.train_data), ("validation", trainer.validation_data)):
-        if loader is not None:
-            facts = cast(SSLDataLoader, loader).describe()
-            run_log.message(f"{kind} data " + " ".join(f"{key} {facts[key] or 0}" for key in DATA_FACTS))
-    return run_log
 
 
 def say_the_end(run_log: RunLog, trainer: Trainer, made: Path | None) -> None:
