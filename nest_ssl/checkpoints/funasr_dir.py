@@ -43,7 +43,7 @@ from nest_ssl.checkpoints.funasr_writer import write_model_dir
 from nest_ssl.checkpoints.plain_yaml import read_plain_yaml
 from nest_ssl.config import apply_overrides, register_resolvers, resolved
 
-__all__ = ["ModelDir", "is_model_dir", "read_model_dir", "read_weights", "write_model_dir"]
+__all__ = ["ModelDir", "is_model_dir", "model_files", "read_model_dir", "read_weights", "write_model_dir"]
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,22 @@ def read_model_dir(
     notes: list[str] = []
     asked = init_param if init_param is not None else _init_param_of(overrides)
     weights = _weights(directory, asked, stored.get("init_param"), metas, absent, notes)
-    files = {}
-    for name, key in KEYS.items():
-        found = _file(name, key, merged, directory, notes)
-        if found is not None:
-            files[name] = found
-            OmegaConf.update(merged, key, str(found), force_add=True)
+    files = _files(merged, directory, notes)
+    for name, found in files.items():
+        OmegaConf.update(merged, KEYS[name], str(found), force_add=True)
     merged["init_param"] = str(weights)
     config = resolved(merged, str(config_path))
     return ModelDir(directory, config, weights, files, tuple(notes))
+
+
+def model_files(config: Mapping[str, Any], directory: str | os.PathLike) -> dict[str, Path]:
+    """The files that a configuration names, as in ModelDir.files; relative paths are from `directory`."""
+    return _files(OmegaConf.create(dict(config)), Path(directory).absolute(), [])
+
+
+def _files(config: DictConfig, directory: Path, notes: list[str]) -> dict[str, Path]:
+    found = {name: _file(name, key, config, directory, notes) for name, key in KEYS.items()}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def _config_path(directory: Path) -> Path:

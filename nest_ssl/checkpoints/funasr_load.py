@@ -99,8 +99,8 @@ def absent_sets(
     if llm and llm <= missing:
         raise ValueError(
             f"{source} has no llm.* tensors: it was saved with train_conf.effective_save_name_excludes: "
-            "[llm.], the published setting, and would decode with a random language model. Take those weights "
-            "from the base (--llm-from BASE/model.pt, llm_from=), and train with "
+            "[llm.], the published setting, and would decode with a random language model. Take those "
+            "weights from the base (--llm-from BASE/model.pt, llm_from=), and train with "
             "++train_conf.effective_save_name_excludes=None"
         )
     absent = []
@@ -121,8 +121,8 @@ def absent_sets(
     if set(lora_keys(odd)):
         raise ValueError(
             f"{source} has LoRA adapters ({listed('tensors', sorted(lora_keys(odd)))}), but "
-            "llm_conf.use_lora is false, so they would be ignored: set ++llm_conf.use_lora=true with the lora_conf of that "
-            "training, or fold them in with `python -m nest_ssl.bin.export --to merged`"
+            "llm_conf.use_lora is false, so they would be ignored: set ++llm_conf.use_lora=true with the "
+            "lora_conf of that training, or fold them in with `python -m nest_ssl.bin.export --to merged`"
         )
     if _ctc(odd) and not _ctc(wanted):
         raise ValueError(

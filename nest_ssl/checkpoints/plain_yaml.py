@@ -32,7 +32,7 @@ def read_plain_yaml(content: bytes, name: str) -> dict[str, Any]:
         config = yaml.safe_load(content)
         if not isinstance(config, dict):
             raise ValueError(f"{name} holds no mapping of keys")
-        plain = OmegaConf.to_container(OmegaConf.create(yaml.safe_dump(config)))
+        plain = OmegaConf.to_container(OmegaConf.create(yaml.safe_dump(config, sort_keys=False)))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{name} is not readable as YAML: {error}") from error
     assert isinstance(plain, dict)
