@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nest_ssl.checkpoints.funasr_lora import merged
 from nest_ssl.config import suggestion
 
 ADAPTER = "default"  # peft's name of the one adapter we use
@@ -121,19 +122,12 @@ def load_funasr_lora(model: nn.Module, state: Mapping[str, Tensor], source: str)
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict with the adapters folded into the weights (W + alpha/r * B A, in fp32) and left out."""
-    state = {key: value for key, value in model.state_dict().items() if not key.endswith(LORA_PARTS)}
-    for name, layer in lora_layers(model):
-        weight = state[f"{name}.weight"]
-        a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-        with torch.no_grad():
-            folded = weight.float() + layer.scaling[ADAPTER] * (b.float() @ a.float())
-        state[f"{name}.weight"] = folded.to(weight.dtype)
-    return state
-
-
-def lora_rank_of(state: Mapping[str, Tensor]) -> int | None:
-    """The rank of the adapters in a state dict with FunASR's names; None without any."""
-    return next((value.shape[0] for key, value in state.items() if key.endswith(".lora_A")), None)
+    state = dict(model.state_dict())
+    layer = next((layer for _, layer in lora_layers(model)), None)
+    if layer is None:
+        return state
+    rank = layer.r[ADAPTER]
+    return merged(state, {"r": rank, "lora_alpha": layer.scaling[ADAPTER] * rank})
 
 
 def _chosen(llm: nn.Module, targets: Any) -> list[str]:
