@@ -8,18 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nest_ssl.config import suggestion
+from nest_ssl.text.chat import DEFAULT_SYSTEM, END, HOTWORD_HEADER, START, TURN_END, source_pieces
 from nest_ssl.text.llm_tokenizer import LlmTokenizer
 
-DEFAULT_SYSTEM = "You are a helpful assistant."  # FunASR's own where a line has none
-START, END = "<|startofspeech|>", "<|endofspeech|>"  # around !PATH; they never reach the tokenizer
+__all__ = ["DEFAULT_SYSTEM", "END", "START", "TURN_END", "PromptSettings", "prompt_tokens", "source_pieces"]
+
 LANGUAGES = ("zh", "en")
 HOTWORDS = ("none", "field", "prompt")
-TURN_END = "<|im_end|>"
-# What FunASR-Nano puts before the prompt at inference, when hot words are given.
-HOTWORD_HEADER = (
-    "请结合上下文信息，更加准确地完成语音转写任务。如果没有相关信息，我们会留空。\n\n\n**上下文信息：**\n\n\n"
-    "热词列表：[{words}]\n"
-)
 
 
 @dataclass(frozen=True)
@@ -96,14 +91,6 @@ class PromptSettings:
 def has_digits_or_punctuation(text: str) -> bool:
     """True for a text with a digit, a punctuation mark or a symbol: it was normalised in writing."""
     return any(c.isdigit() or unicodedata.category(c)[0] in "PS" for c in text)
-
-
-def source_pieces(system: str, user: str, first: bool = True) -> tuple[str, str]:
-    """Give the text before and after the audio of a turn, as FunASR's dataset tokenizes it piece by piece."""
-    before, _, rest = user.partition(START)
-    after = rest.partition(END)[2]
-    head = f"<|im_start|>system\n{system}{TURN_END}\n" if first else ""
-    return f"{head}<|im_start|>user\n{before}", f"{after}{TURN_END}\n<|im_start|>assistant\n"
 
 
 def prompt_tokens(prompt: PromptSettings, tokenizer: LlmTokenizer) -> int:

@@ -15,6 +15,7 @@ from nest_ssl.modules.attention_masks import attention_mask, padding_mask, parse
 from nest_ssl.modules.attention_models import AttentionModel
 from nest_ssl.modules.conformer_modules import ConformerLayer
 from nest_ssl.modules.multi_head_attention import pos_bias
+from nest_ssl.modules.recompute import recomputed
 from nest_ssl.modules.reduction import SubsamplingReductionModule
 from nest_ssl.modules.stacking import StackingSubsampling
 from nest_ssl.modules.stochastic_depth import layer_drop_probs
@@ -40,6 +41,9 @@ class ConformerEncoder(nn.Module):
 
     Outputs of single layers: `layer_outputs`, or a forward hook on `encoder.layers[i]`, whose result is
     (B, T', d_model) behind the layer's last norm, before stochastic depth, reduction and `feat_out`.
+
+    `gradient_checkpointing` (an attribute) recomputes layers in the backward pass instead of keeping their
+    activations.
 
     `sync_max_audio_length` has no effect: the position table is made where it is needed.
     `att_chunk_context_size` and `conv_context_style` are NeMo 3.0's and taken only where they ask for
@@ -102,6 +106,7 @@ class ConformerEncoder(nn.Module):
         if d_model % 2:
             raise ValueError(f"d_model: {d_model} is odd; sinusoids come in pairs")
         self.d_model, self.n_layers, self.n_heads = d_model, n_layers, n_heads
+        self.gradient_checkpointing = False
         self._feat_in, self._feat_out = feat_in, feat_out if feat_out and feat_out > 0 else d_model
         self.subsampling_factor = subsampling_factor
         self.att_context_style = att_context_style
@@ -240,7 +245,7 @@ class ConformerEncoder(nn.Module):
         pad_mask, att_mask = self._masks(length, x.shape[1], context)
         for index, (layer, drop_prob) in enumerate(zip(self.layers, self.layer_drop_probs, strict=True)):
             before = x
-            x = layer(x, att_mask=att_mask, pos_emb=pos_emb, pad_mask=pad_mask)
+            x = self._run(layer, x, att_mask=att_mask, pos_emb=pos_emb, pad_mask=pad_mask)
             if self.training and drop_prob > 0.0:
                 x = _drop_layer(before, x, drop_prob)
             if self.reduction_position == index and self.reduction_subsampling is not None:
@@ -253,6 +258,12 @@ class ConformerEncoder(nn.Module):
         if self.reduction_position == -1 and self.reduction_subsampling is not None:
             x, length = self.reduction_subsampling(x, length)
         return x.transpose(1, 2), length
+
+    def _run(self, layer: nn.Module, x: Tensor, **masks: Tensor | None) -> Tensor:
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return recomputed(layer, x, **masks)
+        output: Tensor = layer(x, **masks)
+        return output
 
     def _project(self, x: Tensor) -> Tensor:
         return x if self.out_proj is None else self.out_proj(x)

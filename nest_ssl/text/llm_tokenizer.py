@@ -38,9 +38,9 @@ class LlmTokenizer:
         """Give the ids of a text; nothing is put before or after it."""
         return list(self._tokenizer().encode(text, add_special_tokens=False).ids)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Give the text of ids, special tokens included."""
-        return str(self._tokenizer().decode(list(ids), skip_special_tokens=False))
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """Give the text of ids, special tokens included unless they are skipped."""
+        return str(self._tokenizer().decode(list(ids), skip_special_tokens=skip_special))
 
     def count(self, text: str) -> int:
         """Give how many tokens a text has: FunASR's text_length."""
