@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Fun-ASR-Nano on 8 kHz telephone speech: WenetSpeech through simulated channels, and recorded calls.
+# Fun-ASR-Nano on 8 kHz telephone speech, adapted in three stages and scored on recorded calls.
 #
-# Stage 0 makes the data: annotation errors out, lengths within limits, train and dev apart, messages lines
-# for FunASR, and a report (data/stage0/STAGE0_REPORT.html). Try it on 50 utterances first:
-#   bash egs/wenetspeech_telephone/local/test_data_prep.sh --wenetspeech WenetSpeech.json --tokenizer DIR
+#   bash egs/wenetspeech_telephone/run.sh --wenetspeech WenetSpeech.json --real-data calls=FOLDER \
+#     --base-model Fun-ASR-Nano-2512
+#
+# 0 makes the data, 1 to 3 train encoder, adaptor with CTC, and LoRA of the language model, 4 to 6 decode,
+# score and write EXP_DIR/TAG/RESULTS.md. Without --base-model only the data are made. Try stage 0 on 50
+# utterances first: bash egs/wenetspeech_telephone/local/test_data_prep.sh --wenetspeech ... --tokenizer DIR
 
 set -euo pipefail
 recipe=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -11,35 +14,74 @@ root=${recipe%/egs/*}
 # shellcheck source=utils/recipe.sh
 . "$root/utils/recipe.sh"
 
-tag=nano        # name of the experiment: its folder is EXP_DIR/TAG
-wenetspeech=    # WenetSpeech.json, beside its audio folder; or [KIND=]PATH of other wideband speech
-calls=          # [KIND=]PATH of recorded calls: a Kaldi directory, a manifest, calls=FOLDER
-tokenizer=      # folder of the LLM's tokenizer: Qwen3-0.6B of Fun-ASR-Nano-2512
-max_utterances= # take so many of the wideband speech; empty for all that is selected
-mix=default     # channels to draw from: default, china, north_america (conf/telephone.yaml)
-noise=          # [KIND=]PATH of recordings of noise, separated by spaces
-seed=17         # of the simulated channels and the division
-nj=0            # processes; 0 means one for each core
-test=false      # 50 utterances of each set, to DATA_DIR/stage0-test
-settings=       # more KEY=VALUE settings (conf/stage0.yaml), separated by spaces
+tag=nano            # name of the experiment: its folder is EXP_DIR/TAG
+wenetspeech=        # WenetSpeech.json, beside its audio folder; or [KIND=]PATH of other wideband speech
+real_data=          # [KIND=]PATH of recorded calls: a Kaldi directory, a manifest, calls=FOLDER
+calls=              # the same as --real-data
+base_model=         # folder of Fun-ASR-Nano-2512, with config.yaml and model.pt
+tokenizer=          # folder of the LLM's tokenizer; default BASE_MODEL/Qwen3-0.6B
+max_utterances=     # take so many of the wideband speech; empty for all that is selected
+mix=default         # channels to draw from: default, china, north_america (conf/telephone.yaml)
+noise=              # [KIND=]PATH of recordings of noise, separated by spaces
+seed=17             # of the simulated channels, the divisions and the training
+nj=0                # processes of stage 0; 0 means one for each core
+test=false          # stage 0 alone, 50 utterances of each set, to DATA_DIR/stage0-test
+settings=           # more KEY=VALUE settings of stage 0 (conf/stage0.yaml), separated by spaces
+start_from=previous # what a stage starts from: previous (the stage before) or base
+num_nodes=1         # machines of the training; several need a --cmd
+gpus_per_node=2     # processes of the training on each machine, for a --cmd
+accelerator=auto    # auto, gpu or cpu
+devices=-1          # ranks on this machine without a cluster: -1 means all GPUs, or one CPU process
+train_conf=         # more ++KEY=VALUE settings of all three trainings, separated by spaces
+encoder_conf=       # more of stage 1; the learning rates are in conf/fun_asr_nano_8k/
+adaptor_conf=       # more of stage 2
+lora_conf=          # more of stage 3
+test_set=           # messages lines to score on; default half of the dev calls
+tune=500            # utterances of dev on which the weight of the joint decoding is chosen
+mode=joint          # of the decoding: joint, llm or ctc; for a model without CTC weights llm
+decode_conf=        # more options of nest_ssl.bin.decode, separated by spaces
+keywords=           # words of the business, one a line, for KWER; default the frequent terms of the training
 parse_options "$@"
 
-if [ -z "$wenetspeech$calls" ]; then
-  asks_only=false
-  for word in "$@"; do
-    case $word in --status | --dry-run) asks_only=true ;; esac
-  done
-  if [ "$asks_only" = false ]; then
-    echo "run.sh: give --wenetspeech PATH/WenetSpeech.json, --calls [KIND=]PATH, or both (README.md)" >&2
-    exit 2
-  fi
+asks_only=false
+for word in "$@"; do
+  case $word in --status | --dry-run) asks_only=true ;; esac
+done
+wrong() {
+  echo "run.sh: $*" >&2
+  exit 2
+}
+[ -z "$calls" ] || [ -z "$real_data" ] || [ "$calls" = "$real_data" ] ||
+  wrong "--calls $calls and --real-data $real_data are the same option; give one"
+real_data=${real_data:-$calls}
+if [ -z "$wenetspeech$real_data" ] && [ "$asks_only" = false ]; then
+  wrong "give --wenetspeech PATH/WenetSpeech.json, --real-data [KIND=]PATH, or both (README.md)"
 fi
+case $start_from in previous | base) ;; *) wrong "--start-from $start_from: previous or base" ;; esac
+case $accelerator in auto | gpu | cpu) ;; *) wrong "--accelerator $accelerator: auto, gpu or cpu" ;; esac
+case $mode in joint | llm | ctc) ;; *) wrong "--mode $mode: joint, llm or ctc" ;; esac
+if [ "$num_nodes" != 1 ] && [ "${one_machine-}" = true ]; then
+  wrong "--num-nodes $num_nodes needs a --cmd, such as --cmd conf/slurm.sh (docs/cluster.md)"
+fi
+if [ -z "$base_model" ]; then
+  [ "$test" = true ] || echo "run.sh: without --base-model DIR only stage 0, the data, can be made"
+else
+  base_model=$(realpath -ms -- "$base_model")
+  tokenizer=${tokenizer:-$base_model/Qwen3-0.6B}
+fi
+
+# The sets: what stages 1 and 2 train on, what stage 3 trains on, and whose dev lines are divided once more.
+near=$data/stage0/simulated domain=$data/stage0/real heldout=$data/heldout
+[ -n "$wenetspeech" ] || near=$domain
+[ -n "$real_data" ] || domain=$near
+near_dev=$near/dev.jsonl
+[ "$near" != "$domain" ] || near_dev=$heldout/dev.jsonl # the rest of these lines is the test set
 
 words=(--out "$data/stage0" --seed "$seed" --mix "$mix" --workers "$nj")
 inputs=()
 out=$data/stage0
 [ -z "$wenetspeech" ] || words+=(--simulated "$wenetspeech") inputs+=(in:"${wenetspeech#*=}")
-[ -z "$calls" ] || words+=(--real "$calls") inputs+=(in:"${calls#*=}")
+[ -z "$real_data" ] || words+=(--real "$real_data") inputs+=(in:"${real_data#*=}")
 [ -z "$tokenizer" ] || words+=(--tokenizer "$tokenizer")
 [ "$test" = false ] || words+=(--test) out=$data/stage0-test
 read -ra kinds <<<"$noise"
@@ -52,13 +94,99 @@ prepare_data() {
   python3 -m nest_ssl.bin.prepare --check "$out"
 }
 
+prepare_and_hold_out() {
+  prepare_data "$@"
+  python3 "$recipe/local/hold_out.py" --set "$domain" --out "$heldout" --tune "$tune" --seed "$seed"
+}
+
+# finetune PART CONFIG MODEL WORDS...: through on_gpu, so that --cmd decides where.
+finetune() {
+  local part=$1 config=$2 model=$3
+  shift 3
+  on_gpu "$exp/log/$part-train.log" \
+    python3 -m nest_ssl.bin.finetune --part "$part" --config "$config" --model "$model" \
+    --out "$exp/$part" "$@"
+}
+
+# decode NAME=MODEL...: one process each; the weight of CTC is chosen on dev for each model.
+decode() {
+  # shellcheck disable=SC2034  # read by on_gpu of --cmd: a decoding takes one GPU
+  local num_nodes=1 gpus_per_node=1
+  local pair name how=(--mode "$mode")
+  for pair in "$@"; do
+    name=${pair%%=*}
+    [ "$mode" != joint ] ||
+      how=(--mode joint --tune-on "$heldout/tune.jsonl" --weight-out "$exp/decode/$name.weight.json")
+    on_gpu "$exp/log/decode-$name.log" \
+      python3 -m nest_ssl.bin.decode --model "${pair#*=}" --messages "$test_set" \
+      --out "$exp/decode/$name.jsonl" "${how[@]}" "${decode_words[@]}"
+  done
+}
+
+score() {
+  local hypotheses=() name
+  for name in "${systems[@]}"; do hypotheses+=("$name=$exp/decode/$name.jsonl"); done
+  python3 -m nest_ssl.bin.score --hypotheses "${hypotheses[@]}" --references "$test_set" --baseline base \
+    --seed "$seed" "${keyword_words[@]}" "$@"
+}
+
+report() {
+  local runs=() name
+  for name in "${systems[@]:1}"; do runs+=(--run "$name=$exp/$name"); done
+  score --title "Fun-ASR-Nano on telephone speech ($tag)" --out "$exp/RESULTS.md" "${runs[@]}" \
+    --note "Made by egs/wenetspeech_telephone/run.sh; test set $test_set, seed $seed, start from $start_from"
+}
+
+test_set=${test_set:-$heldout/test.jsonl}
+keyword_words=(--keywords-from "$domain/train.jsonl")
+[ -z "$keywords" ] || keyword_words=(--keywords "$keywords")
+read -ra decode_words <<<"$decode_conf"
+read -ra all_words <<<"$train_conf"
+read -ra encoder_words <<<"$encoder_conf"
+read -ra adaptor_words <<<"$adaptor_conf"
+read -ra lora_words <<<"$lora_conf"
+common=(++seed="$seed" ++train_conf.num_nodes="$num_nodes" ++train_conf.devices="$devices"
+  ++train_conf.accelerator="$accelerator" "${all_words[@]}")
+conf=$root/conf/fun_asr_nano_8k
+from_encoder=$exp/encoder/model from_adaptor=$exp/adaptor/model
+[ "$start_from" = previous ] || from_encoder=$base_model from_adaptor=$base_model
+systems=(base encoder adaptor lora)
+models=(base="$base_model" encoder="$exp/encoder/model" adaptor="$exp/adaptor/model" lora="$exp/lora/model")
+outputs=() hypotheses=()
+for name in "${systems[@]}"; do
+  outputs+=(out:"$exp/decode/$name.jsonl") hypotheses+=(in:"$exp/decode/$name.jsonl")
+done
+
+stage_0_in=("${inputs[@]}" in:"$root/conf/stage0.yaml" in:"$root/conf/telephone.yaml")
 if [ "$test" = true ]; then
-  stage 0 test_data at:"$data" "${inputs[@]}" in:"$root/conf/stage0.yaml" in:"$root/conf/telephone.yaml" \
+  stage 0 test_data at:"$data" "${stage_0_in[@]}" \
     out:"$data/stage0-test/STAGE0_REPORT.html" out:"$data/stage0-test/funasr_limits.yaml" \
     -- prepare_data "${words[@]}" "${more[@]}"
 else
-  stage 0 data at:"$data" "${inputs[@]}" in:"$root/conf/stage0.yaml" in:"$root/conf/telephone.yaml" \
-    out:"$data/stage0/STAGE0_REPORT.html" out:"$data/stage0/funasr_limits.yaml" \
-    -- prepare_data "${words[@]}" "${more[@]}"
+  stage 0 data at:"$data" "${stage_0_in[@]}" out:"$data/stage0/STAGE0_REPORT.html" \
+    out:"$data/stage0/funasr_limits.yaml" out:"$near/train.jsonl" out:"$domain/train.jsonl" \
+    out:"$heldout/dev.jsonl" out:"$heldout/tune.jsonl" out:"$heldout/test.jsonl" \
+    -- prepare_and_hold_out "${words[@]}" "${more[@]}"
+fi
+if [ -n "$base_model" ] && [ "$test" = false ]; then
+  stage 1 encoder in:"$base_model/config.yaml" in:"$base_model/model.pt" \
+    in:"$near/train.jsonl" in:"$near_dev" out:"$exp/encoder" out:"$exp/encoder/model/model.pt" \
+    -- finetune encoder "$conf/stage1_encoder_adapt.yaml" "$base_model" \
+    --train "$near/train.jsonl" --valid "$near_dev" "${common[@]}" "${encoder_words[@]}"
+  stage 2 adaptor in:"$from_encoder/config.yaml" in:"$from_encoder/model.pt" \
+    in:"$near/train.jsonl" in:"$near_dev" out:"$exp/adaptor" out:"$exp/adaptor/model/model.pt" \
+    -- finetune adaptor "$conf/stage2_adaptor_align.yaml" "$from_encoder" \
+    --train "$near/train.jsonl" --valid "$near_dev" "${common[@]}" "${adaptor_words[@]}"
+  stage 3 lora in:"$from_adaptor/config.yaml" in:"$from_adaptor/model.pt" \
+    in:"$domain/train.jsonl" in:"$heldout/dev.jsonl" \
+    out:"$exp/lora" out:"$exp/lora/model/model.pt" \
+    -- finetune lora "$conf/stage3_lora_domain.yaml" "$from_adaptor" \
+    --train "$domain/train.jsonl" --valid "$heldout/dev.jsonl" "${common[@]}" "${lora_words[@]}"
+  stage 4 decode in:"$test_set" in:"$heldout/tune.jsonl" in:"$base_model/model.pt" \
+    in:"$exp/lora/model/model.pt" in:"$exp/adaptor/model/model.pt" in:"$exp/encoder/model/model.pt" \
+    "${outputs[@]}" \
+    -- decode "${models[@]}"
+  stage 5 score in:"$test_set" "${hypotheses[@]}" out:"$exp/scores.json" -- score --json "$exp/scores.json"
+  stage 6 report in:"$exp/scores.json" in:"$test_set" "${hypotheses[@]}" out:"$exp/RESULTS.md" -- report
 fi
 run_stages
