@@ -1,0 +1,292 @@
+"""P2: the model's directory and weights: what FunASR would pass over in silence, and stop at nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nest_ssl.preflight.context import Context
+from nest_ssl.preflight.report import Finding, shown
+
+HUB = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")  # owner/name, as of ModelScope and Hugging Face
+POINTER = b"version https://git-lfs"
+WEIGHTS, CONFIG, CONFIGURATION = "model.pt", "config.yaml", "configuration.json"
+SPECIAL = ("<|im_start|>", "<|im_end|>")
+CTC = ("ctc_decoder.", "ctc.")
+RANDOM = (
+    "FunASR prints one line at most, goes on with random weights, and the loss starts near ln(vocabulary)."
+)
+
+
+def check_directory(context: Context) -> Iterator[Finding]:
+    """Find which of the ways to miss the weights a directory and an init_param are on."""
+    found = list(_directory(context)) + list(_init_param(context))
+    yield from found
+    if context.error is not None:
+        yield Finding(
+            "error",
+            "P2.load",
+            str(context.error),
+            "The model could not be read or built from its directory; nothing is guessed in its place.",
+            "See above." if found else _cure_of(str(context.error)),
+        )
+
+
+def _directory(context: Context) -> Iterator[Finding]:
+    folder = context.model_dir
+    if folder is None:
+        return
+    folder = Path(folder)
+    if not folder.is_dir():
+        hub = HUB.match(str(folder)) is not None
+        yield Finding(
+            "error",
+            "P2.hub" if hub else "P2.directory",
+            f"--model {folder} is no folder",
+            "It looks like the name of a model on a hub; nothing is downloaded during a run."
+            if hub
+            else f"The model is a folder with {CONFIG}, {WEIGHTS}, multilingual.tiktoken and Qwen3-0.6B.",
+            "Download it first (modelscope download --model NAME --local_dir DIR, or hf download NAME "
+            "--local-dir DIR) and give DIR."
+            if hub
+            else "Correct the path.",
+        )
+        return
+    if not (folder / CONFIG).is_file():
+        inside = shown(sorted(path.name for path in folder.iterdir()), 8) or "nothing"
+        yield Finding(
+            "error",
+            "P2.config",
+            f"{folder} has no {CONFIG}; it has {inside}",
+            "A run's folder holds its model in model/; a folder of checkpoints holds none.",
+            "Give the folder with config.yaml and model.pt; of a run of ours that is OUT/model.",
+        )
+        return
+    stated = (context.base or {}).get("init_param")
+    if (folder / CONFIGURATION).is_file():
+        yield from _configuration(folder)
+    elif (folder / WEIGHTS).is_file() and stated and Path(stated).is_absolute():
+        if Path(stated).resolve() != (folder / WEIGHTS).resolve():
+            yield Finding(
+                "error",
+                "P2.base",
+                f"{folder / CONFIG} has init_param {stated}, and there is no {CONFIGURATION}",
+                f"It is the output folder of a training: FunASR decodes with the weights of {stated}, those "
+                f"that the training started from, not with {folder / WEIGHTS}, and says nothing.",
+                f"Take the init_param out of {CONFIG}, copy {CONFIGURATION} from the base, or export the "
+                "model with python -m nest_ssl.bin.export --to funasr.",
+            )
+    elif not (folder / WEIGHTS).is_file() and not stated:
+        yield Finding(
+            "error",
+            "P2.missing",
+            f"{folder} has neither {WEIGHTS} nor {CONFIGURATION}, and {CONFIG} names no init_param",
+            "FunASR stops here with a bare AssertionError or TypeError.",
+            f"Copy {WEIGHTS} and {CONFIGURATION} into the folder; downloads of only some files leave them "
+            "out.",
+        )
+    for path in sorted(folder.glob("*.pt")) + sorted(folder.glob("*.safetensors")):
+        yield from _pointer(path)
+
+
+def _configuration(folder: Path) -> Iterator[Finding]:
+    path = folder / CONFIGURATION
+    try:
+        metas = json.loads(path.read_bytes()).get("file_path_metas", {})
+    except (ValueError, AttributeError) as error:
+        yield Finding(
+            "error",
+            "P2.configuration",
+            f"{path} is no JSON object: {error}",
+            "It says where the files of the model are.",
+            "Copy it from the published model.",
+        )
+        return
+    for key, name in _leaves(metas):
+        if isinstance(name, str) and not (folder / name).exists():
+            weights = key == "init_param"
+            yield Finding(
+                "error",
+                "P2.missing",
+                f"{path} names {key}: {name}, and {folder / name} does not exist",
+                f"FunASR passes over a file that is not there without a word. {RANDOM}"
+                if weights
+                else "FunASR passes over a file that is not there without a word and looks elsewhere, or "
+                "nowhere.",
+                f"Copy {name} into {folder}: the whole model is to be downloaded, not only its small files.",
+            )
+
+
+def _init_param(context: Context) -> Iterator[Finding]:
+    given = context.overrides.get("init_param")
+    if given is None or str(given) in ("", "None", "null"):
+        return
+    path = Path(str(given))
+    if path.exists():
+        if path.is_file():
+            yield from _pointer(path)
+        return
+    hub = HUB.match(str(given)) is not None and path.suffix == ""
+    yield Finding(
+        "error",
+        "P2.init_param",
+        f"init_param is {given}, which does not exist",
+        ("It looks like the name of a model on a hub; init_param is a file of weights. " if hub else "")
+        + f"FunASR prints 'error, init_param does not exist!' and trains on. {RANDOM}",
+        "Give the absolute path of a .pt file: of the stage before that is OUT/model/model.pt; a cache path "
+        "differs from machine to machine.",
+    )
+
+
+def _pointer(path: Path) -> Iterator[Finding]:
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(POINTER):
+        yield Finding(
+            "error",
+            "P2.pointer",
+            f"{path} is {path.stat().st_size} bytes of text: a Git LFS pointer",
+            "The repository was cloned without git-lfs, so the weights were not fetched.",
+            "Run git lfs install && git lfs pull in the clone, or download the file itself.",
+        )
+    elif start.lstrip()[:1] == b"<":
+        yield Finding(
+            "error",
+            "P2.pointer",
+            f"{path} is a web page, not weights: {start[:40]!r}",
+            "The download was answered with an error or log-in page.",
+            "Download the file again.",
+        )
+    elif not start:
+        yield Finding(
+            "error", "P2.pointer", f"{path} is empty", "The download or copy broke off.", "Copy it again."
+        )
+
+
+def _cure_of(error: str) -> str:
+    if "llm." in error:
+        return (
+            "Weights without llm.* come of effective_save_name_excludes [llm.] in the published "
+            "configuration: they decode with a random language model. Merge them over the base with "
+            "nest_ssl.bin.export, or "
+            'train again with ++train_conf.effective_save_name_excludes="None".'
+        )
+    return "Correct what is named; a complete directory is written by nest_ssl.bin.export --to funasr."
+
+
+def check_weights(context: Context) -> Iterator[Finding]:
+    """Check the weights themselves: values, widths against tokenizers, which parts are there."""
+    named = _named(context)
+    if not named:
+        return
+    bad = [name for name, tensor in named if tensor.is_floating_point() and not _finite(tensor)]
+    if bad:
+        yield Finding(
+            "error",
+            "P2.nan",
+            f"{len(bad)} tensors hold NaN or infinity: {shown(bad)}",
+            "They were saved after a diverged step, or damaged. Every result would be NaN.",
+            "Take an earlier checkpoint.",
+        )
+    yield from _parts(context)
+    yield from _vocabulary(context)
+
+
+def _parts(context: Context) -> Iterator[Finding]:
+    names = context.shapes
+    if not any(name.startswith("llm.") for name in names):
+        yield Finding(
+            "error",
+            "P2.llm",
+            "the weights hold no llm.* at all",
+            "They were saved under the published effective_save_name_excludes [llm.]; FunASR decodes them "
+            "with a random language model: garbage.",
+            "Take the llm.* of the base: nest_ssl.bin.export merges them; or train again with "
+            '++train_conf.effective_save_name_excludes="None".',
+        )
+    if context.config.get("ctc_decoder") and not any(name.startswith(CTC) for name in names):
+        part = context.part
+        level: Any = "warning" if part in ("adaptor", "all") else "note"
+        yield Finding(
+            level,
+            "P2.ctc",
+            "the weights hold no CTC branch (ctc_decoder.*, ctc.*)",
+            "The Hugging Face file comes without it, that of ModelScope with it. Without it there are no "
+            "timestamps, no CTC text, no gate against words in silence, and stage 2 would train 39 M "
+            "weights from nothing.",
+            "Prefer the ModelScope file; or set ctc_weight=0.",
+        )
+
+
+def _vocabulary(context: Context) -> Iterator[Finding]:
+    rows = context.shapes.get("llm.model.embed_tokens.weight", (None,))[0]
+    tokenizer = context.tokenizer
+    if tokenizer is not None and rows is not None:
+        size = tokenizer.vocab_size
+        if size > rows:
+            yield Finding(
+                "error",
+                "P2.tokenizer",
+                f"the tokenizer in {getattr(tokenizer, 'folder', '?')} has {size} tokens, the language "
+                f"model's embedding {rows} rows",
+                "It is the tokenizer of another model: ids would point behind the table.",
+                "Set llm_conf.init_param_path and tokenizer_conf.init_param_path to the model's own "
+                "Qwen3-0.6B.",
+            )
+        broken = [token for token in SPECIAL if len(tokenizer.encode(token)) != 1]
+        if broken:
+            yield Finding(
+                "error",
+                "P2.tokenizer",
+                f"{', '.join(broken)} is not one token in {getattr(tokenizer, 'folder', '?')}",
+                "The chat layout is made of these tokens; the tokenizer is not that of Qwen3, or its added "
+                "tokens are missing.",
+                "Take the tokenizer of the published model.",
+            )
+        end = context.llm_config.get("eos_token_id")
+        ids = tokenizer.encode("<|im_end|>")
+        if len(ids) == 1 and isinstance(end, int) and ids[0] != end:
+            yield Finding(
+                "error",
+                "P2.tokenizer",
+                f"<|im_end|> is token {ids[0]}, the language model ends at eos_token_id {end}",
+                "The model would be taught an end that decoding does not stop at: it repeats until "
+                "max_length.",
+                "Take tokenizer and config.json of the same model.",
+            )
+    classes = context.shapes.get("ctc.ctc_lo.weight", (None,))[0]
+    size = getattr(context.ctc_tokenizer, "vocab_size", None)
+    if classes is not None and size is not None and size >= classes:
+        yield Finding(
+            "error",
+            "P2.ctc_tokenizer",
+            f"the CTC tokenizer has {size} units, the CTC head {classes} classes; the last of them is the "
+            "blank",
+            "Some units would be the blank, or have no class.",
+            "Set dataset_conf.ctc_tokenizer_conf.vocab_path to the model's own multilingual.tiktoken.",
+        )
+
+
+def _named(context: Context) -> list[tuple[str, torch.Tensor]]:
+    if context.model is not None:
+        return [*context.model.named_parameters(), *context.model.named_buffers()]
+    return list((context.state or {}).items())
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """True if every value is finite; a sum is enough to see it, and reads the memory once."""
+    total = tensor.detach().sum(dtype=torch.float32 if tensor.dtype != torch.float64 else None)
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor.detach()).all())
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
