@@ -26,6 +26,7 @@ __all__ = [
     "check_messages",
     "form_problems",
     "read_messages_audio",
+    "speech_length_detail",
     "to_messages",
 ]
 
@@ -197,7 +198,7 @@ class _Checker:
         stated = _as_list(line["speech_length"])
         for number, seconds in zip(stated, audio, strict=False):
             if isinstance(seconds, float) and number not in _accepted(seconds):
-                yield "wrong speech_length", _speech_detail(number, seconds)
+                yield "wrong speech_length", speech_length_detail(number, seconds)
         if self.tokenizer is not None:
             replies = [assistant for _, assistant in _pairs(line["messages"])]
             for number, reply in zip(_as_list(line["text_length"]), replies, strict=False):
@@ -311,7 +312,8 @@ def _accepted(seconds: float) -> set[int]:
     return {speech_length(seconds), int((seconds * 1000 - 25) // 10 + 1)}
 
 
-def _speech_detail(stated: int, seconds: float) -> str:
+def speech_length_detail(stated: int, seconds: float) -> str:
+    """Say how a stated speech_length differs from that of audio, and what was probably counted."""
     right = speech_length(seconds)
     ratio = stated / max(1, right)
     hint = ""
