@@ -25,7 +25,14 @@ CORE = [
     "tqdm",
 ]
 EXTRAS = {
-    "llm": ["transformers", "peft", "accelerate", "tokenizers", "torchaudio"],
+    "llm": [
+        "transformers",
+        "peft",
+        "accelerate",
+        "tokenizers",
+        "tiktoken",  # reads the ranks file of Fun-ASR's CTC units, as its makers do
+        "torchaudio",
+    ],
     "export": ["onnx", "onnxscript", "onnxruntime"],  # ONNX of the encoder, compared with onnxruntime
     "huggingface": ["pyarrow"],  # datasets saved on disk, without the datasets package
     "lhotse": ["lhotse", "urllib3"],  # cuts that are not JSON lines; it imports urllib3 without naming it

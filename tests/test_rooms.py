@@ -37,7 +37,7 @@ VERBS_STARTING_WITHOUT_TORCH = ("simulate", "upsample", "manifest", "prepare")
 HEAVY = {"torch", "torchaudio", "transformers", "peft", "accelerate", "lightning", "pytorch_lightning"}
 
 # Distributions of the extra `llm`: imported where they are used, so that the core does without them.
-LAZY = {"torchaudio", "transformers", "peft", "accelerate", "tokenizers", "sentencepiece"}
+LAZY = {"torchaudio", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "sentencepiece"}
 
 # What nest_ssl stands in for: a run must not depend on it, nor differ where it happens to be installed.
 FORBIDDEN = {"hydra", "lightning", "pytorch_lightning", "nemo", "funasr"}
