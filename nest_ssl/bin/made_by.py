@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def hardware() -> str:
 
 
 def run_lines(name: str, folder: Path) -> list[str]:
-    """Give lines of Markdown on a run directory: command, code, seed, hardware, steps and hours.
+    """Give lines of Markdown on a run directory: command, code and hardware.
 
     Raises FileNotFoundError if it has no env.json.
     """
@@ -49,27 +50,56 @@ def run_lines(name: str, folder: Path) -> list[str]:
     machine = f"{facts.get('world_size', '?')} x {facts.get('device', '?')}"
     if facts.get("device") == "cpu":
         machine += f" ({facts.get('cpu_count', '?')} cores, {facts.get('threads', '?')} threads)"
-    lines = [
-        f"* {name}: commit {commit}, on {machine}, started {facts.get('started', '?')}{_progress(folder)}"
-    ]
+    lines = [f"* {name}: commit {commit}, on {machine}, started {facts.get('started', '?')}"]
     command = facts.get("command")
     if isinstance(command, list) and command:
         lines.append(f"  `{shlex.join(map(str, command))}`")
     return lines
 
 
-def _progress(folder: Path) -> str:
-    """Give how far a run came: the last step, and the hours of audio that it saw."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return ""
-    last: dict[str, Any] = {}
-    for _, row in read_rows(path):
-        if isinstance(row.get("step"), int):
-            last = {**last, **row}
-    steps = f", {last['step']} steps" if last else ""
-    hours = last.get("hours_seen")
-    return steps + (f", {hours} h of audio seen" if isinstance(hours, int | float) else "")
+def training_table(runs: Sequence[tuple[str, Path]]) -> list[str]:
+    """Give the section "Training" in Markdown: did the loss fall, how long did it take, how much memory.
+
+    A run without metrics.jsonl, or with an empty one, has a row that says so.
+    """
+    if not runs:
+        return []
+    lines = [
+        "## Training",
+        "",
+        "| run | steps | validation loss, first | best | fall | hours of audio | hours | ms a step | memory, "
+        "GB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, folder in runs:
+        path = folder / "metrics.jsonl"
+        rows = [row for _, row in read_rows(path)] if path.is_file() else []
+        lines.append("| " + " | ".join([name, *_figures(rows)]) + " |")
+    lines += [
+        "",
+        "Hours and ms a step are of training alone: validation, checkpoints and start-up are not in.",
+    ]
+    return [*lines, ""]
+
+
+def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    trained = [row for row in rows if row.get("kind") == "train"]
+    losses = [row["val_loss"] for row in rows if isinstance(row.get("val_loss"), int | float)]
+    steps = max((int(row.get("step", 0)) for row in rows), default=0)
+    found = [str(steps) if rows else "nothing logged", "-", "-", "-", "-", "-", "-", "-"]
+    if losses:
+        fall = f"{100 * (1 - min(losses) / losses[0]):.1f} %" if losses[0] else "-"
+        found[1:4] = [f"{losses[0]:.4f}", f"{min(losses):.4f}", fall]
+    if trained:
+        seconds, before = 0.0, 0.0
+        for row in trained:  # of each line: the audio since the one before, at the rate that it states
+            seen, rate = float(row.get("hours_seen", 0.0)), float(row.get("audio_s/s", 0.0))
+            seconds += 3600 * (seen - before) / rate if rate > 0 else 0.0
+            before = seen
+        per_step = 1000 * seconds / max(1, int(trained[-1].get("step", 0)))
+        memory = max(float(row.get("mem_gb", 0.0)) for row in trained)
+        found[4:] = [f"{before:.2f}", f"{seconds / 3600:.2f}", f"{per_step:.0f}", f"{memory:.1f} GB"]
+    return found
 
 
 def _processor() -> str:

@@ -16,7 +16,7 @@ import json
 import shlex
 from pathlib import Path
 
-from nest_ssl.bin.made_by import code_state, hardware, run_lines
+from nest_ssl.bin.made_by import code_state, hardware, run_lines, training_table
 from nest_ssl.bin.terminal import run
 from nest_ssl.files.atomic import replaced
 from nest_ssl.text.bootstrap import ROUNDS
@@ -83,7 +83,9 @@ def write(
         made += run_lines(name, folder)
     if arguments.out:
         with replaced(arguments.out) as temporary:
-            temporary.write_text(page(scores, arguments.title, arguments.baseline, made), encoding="utf-8")
+            training = training_table(arguments.run)
+            text = page(scores, arguments.title, arguments.baseline, made, training)
+            temporary.write_text(text, encoding="utf-8")
         print(f"wrote {arguments.out}")
     if arguments.json:
         found = {"hypotheses": {s.name: str(s.path) for s in systems}, **as_json(scores)}
@@ -146,7 +148,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=FOLDER",
-        help="run directory of a training: its command, commit, seed and hardware go onto the page",
+        help="run directory of a training: its losses, hours, command and hardware go onto the page",
     )
     parser.add_argument("--rounds", type=positive, default=ROUNDS, metavar="N", help="draws [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="of the draws [%(default)s]")

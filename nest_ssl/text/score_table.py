@@ -14,12 +14,16 @@ from nest_ssl.text.scoring import HEADLINE, METRICS, Gain, Rate, Row, Scores
 NAMED = 5
 
 
-def page(scores: Scores, title: str, baseline: Sequence[str], made: Sequence[str]) -> str:
-    """Give RESULTS.md: the table, gains step by step, what was counted, definitions, how it was made.
+def page(
+    scores: Scores, title: str, baseline: Sequence[str], made: Sequence[str], training: Sequence[str] = ()
+) -> str:
+    """Give RESULTS.md: the table, gains step by step, the training, what was counted, definitions, how it
+    was made.
 
-    made: lines of Markdown on commands, code, seeds and machines.
+    made: lines of Markdown on commands, code, seeds and machines.  training: a section of its own.
     """
-    parts = [[f"# {title}", ""], _table(scores, baseline), _steps(scores), _counted(scores)]
+    parts = [[f"# {title}", ""], _table(scores, baseline), _steps(scores), list(training)]
+    parts += [_counted(scores)]
     parts += [_definitions(scores, baseline), ["## How it was made", "", *made, ""]]
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
