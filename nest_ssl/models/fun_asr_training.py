@@ -96,7 +96,7 @@ class FunASRNanoForTraining(FunASRNano):
                 targets,
                 frames,
                 target_lengths,
-                blank=self.blank_id,
+                blank=self._blank,
                 reduction="none",
                 zero_infinity=True,
             )
@@ -162,7 +162,7 @@ class FunASRNanoForTraining(FunASRNano):
         """Character errors of the likeliest CTC path against the targets' text, and its characters."""
         assert self.ctc_tokenizer is not None
         paths, ends = log_probs.argmax(-1).cpu(), frames.tolist()
-        heard = [collapse(path[:end].tolist(), self.blank_id) for path, end in zip(paths, ends, strict=True)]
+        heard = [collapse(path[:end].tolist(), self._blank) for path, end in zip(paths, ends, strict=True)]
         meant = [row[:end].tolist() for row, end in zip(targets.cpu(), target_lengths.tolist(), strict=True)]
         counts = character_errors(
             *([self.ctc_tokenizer.decode(ids) for ids in side] for side in (meant, heard))
@@ -229,6 +229,11 @@ class FunASRNanoForTraining(FunASRNano):
     # ------------------------------------------------------------------ small parts
 
     _checkpointed_llm_layers: tuple[nn.Module, ...] = ()
+
+    @property
+    def _blank(self) -> int:
+        assert self.blank_id is not None
+        return self.blank_id
 
     def _ctc_frames(self, encoder_lens: Tensor) -> Tensor:
         assert self.ctc_decoder is not None

@@ -1,0 +1,77 @@
+"""The end of a fine-tuning: which weights are kept, and OUT/model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nest_ssl.checkpoints.safetensors_dir import read_safetensors
+from nest_ssl.models.fun_asr_files import average, save_pretrained
+from nest_ssl.models.fun_asr_training import FunASRNanoForTraining
+from nest_ssl.training.loop import Trainer
+
+log = logging.getLogger(__name__)
+
+MODEL = "model"  # folder of the result in that of the run
+WEIGHTS = "model.safetensors"
+
+
+def result_is_written(folder: Path, trainer: Trainer) -> bool:
+    """True if OUT/model has the weights of the run as it stands."""
+    config = folder / MODEL / "config.yaml"
+    if not config.is_file():
+        return False
+    record = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("nest_ssl") or {}
+    return (record.get("weights") or {}).get("trained_to") == trainer.progress.step
+
+
+def write_result(
+    model: FunASRNanoForTraining, trainer: Trainer, folder: Path, num_averaged: int
+) -> list[str]:
+    """Fill `model` with the best weights and write them as OUT/model; gives lines for the log.
+
+    The mean of the best checkpoints is taken if it is at least as good by the monitored figure as the best of
+    them alone, which is measured here.  Without validation data these are the last weights.  To be called on
+    all ranks.
+    """
+    options = trainer.checkpoints.options
+    best = trainer.checkpoints.best()[:num_averaged]
+    lines: list[str] = []
+    chosen: Sequence[tuple[float, Path]] = best
+    if best:
+        # `average` takes counters from the last state: that of the best one
+        paths = [path / WEIGHTS for _, path in reversed(best)]
+        model.load_checkpoint_state(average([read_safetensors(path) for path in paths]))
+        if len(best) > 1:
+            value = trainer.validate()[options.monitor]
+            sign = -1.0 if options.mode == "max" else 1.0
+            lines.append(
+                f"mean of {len(best)} checkpoints {options.monitor} {value:.4f}, best alone {best[0][0]:.4f}"
+            )
+            if not sign * value <= sign * best[0][0]:
+                chosen = best[:1]
+                model.load_checkpoint_state(read_safetensors(best[0][1] / WEIGHTS))
+    names = [path.name for _, path in chosen] or [f"step-{trainer.progress.step}"]
+    if trainer.ranks.is_main:
+        _save(model, trainer, folder / MODEL, names)
+    trainer.ranks.wait()
+    return [*lines, f"model {folder / MODEL}: {'mean of ' if len(names) > 1 else ''}{', '.join(names)}"]
+
+
+def _save(model: FunASRNanoForTraining, trainer: Trainer, path: Path, names: list[str]) -> None:
+    section: dict[str, Any] = dict(model.config["nest_ssl"])
+    section["weights"] = {"checkpoints": names, "trained_to": trainer.progress.step}
+    model.config["nest_ssl"] = section
+    try:
+        save_pretrained(
+            model, path, stage=section["stage"], base=section["base"]["directory"], step=trainer.progress.step
+        )
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({error}); the training is complete and saved: make room and start "
+            "the same command again"
+        ) from error
