@@ -63,6 +63,20 @@ def parse(argv: Sequence[str], description: str | None) -> argparse.Namespace:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options(parser)
+    arguments = parsed(parser, argv)
+    for option, needed in (
+        ("model", "model directory"),
+        ("train", "training data"),
+        ("out", "folder of the run"),
+    ):
+        if not getattr(arguments, option):
+            parser.error(f"give the {needed} with --{option} (or FunASR's ++{SPELLINGS[option]}=)")
+    return arguments
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which run it is; preflight has the same."""
     parser.add_argument(
         "--part", choices=PARTS, help="what is trained; its settings are conf/fun_asr_nano_8k's"
     )
@@ -74,15 +88,12 @@ def parse(argv: Sequence[str], description: str | None) -> argparse.Namespace:
     )
     parser.add_argument("--valid", nargs="+", help="validation data, for the choice of the best weights")
     parser.add_argument("--out", help="folder of the run; the trained model becomes OUT/model")
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse options and words in any order; FunASR's words for options are taken as options."""
     arguments = parser.parse_args([word for word in argv if not WORD.match(word)])
-    _take_spellings(arguments, words)
-    for option, needed in (
-        ("model", "model directory"),
-        ("train", "training data"),
-        ("out", "folder of the run"),
-    ):
-        if not getattr(arguments, option):
-            parser.error(f"give the {needed} with --{option} (or FunASR's ++{SPELLINGS[option]}=)")
+    _take_spellings(arguments, [word for word in argv if WORD.match(word)])
     return arguments
 
 
