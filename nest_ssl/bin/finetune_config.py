@@ -34,12 +34,15 @@ SPELLINGS = {
 WHOLE = ("train_conf", "optim", "optim_conf", "scheduler", "scheduler_conf")  # of the stage, not merged
 OF_A_RUN = ("freeze_param", "lora_only", "lora_bias", "ctc_weight", "ctc_detach_encoder", "excludes")
 # Top-level keys beside those that the model's own configuration has
-KNOWN = """
-    seed freeze_param lora_only lora_bias ctc_weight ctc_detach_encoder nest_ssl enable_tf32 debug
-    train_conf optim optim_conf scheduler scheduler_conf dataset dataset_conf tokenizer
-    tokenizer_conf ctc_conf ctc_decoder_conf ctc_vocab_size model_conf frontend_conf
-    audio_encoder_conf audio_adaptor_conf llm_conf detach_ctc_decoder
-""".split()
+KNOWN = frozenset(
+    (
+        *("seed", "enable_tf32", "debug", "nest_ssl", "freeze_param", "lora_only", "lora_bias"),
+        *("ctc_weight", "ctc_detach_encoder", "detach_ctc_decoder", "ctc_vocab_size", "model_conf"),
+        *("train_conf", "optim", "optim_conf", "scheduler", "scheduler_conf", "dataset", "dataset_conf"),
+        *("tokenizer", "tokenizer_conf", "frontend_conf", "audio_encoder_conf", "audio_adaptor_conf"),
+        *("ctc_decoder_conf", "ctc_conf", "llm_conf"),
+    )
+)
 # FunASR's words about its own program; here they say nothing
 WITHOUT_EFFECT = (
     "hub",
@@ -56,6 +59,7 @@ WORD = re.compile(r"(\+{0,2}[A-Za-z_][\w.\[\]]*=|~[A-Za-z_])")
 
 def parse(argv: Sequence[str], description: str | None) -> argparse.Namespace:
     """The options; FunASR's words for them are taken out of `overrides`, which is what is left."""
+    words = [word for word in argv if WORD.match(word)]
     parser = argparse.ArgumentParser(
         prog="python -m nest_ssl.bin.finetune",
         usage="%(prog)s [--part PART] --model DIR --train JSONL... [--valid JSONL...] --out DIR "
