@@ -59,7 +59,6 @@ WORD = re.compile(r"(\+{0,2}[A-Za-z_][\w.\[\]]*=|~[A-Za-z_])")
 
 def parse(argv: Sequence[str], description: str | None) -> argparse.Namespace:
     """The options; FunASR's words for them are taken out of `overrides`, which is what is left."""
-    words = [word for word in argv if WORD.match(word)]
     parser = argparse.ArgumentParser(
         prog="python -m nest_ssl.bin.finetune",
         usage="%(prog)s [--part PART] --model DIR --train JSONL... [--valid JSONL...] --out DIR "

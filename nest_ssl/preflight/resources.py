@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nest_ssl.models.fun_asr_trainable import trainable_names
 from nest_ssl.preflight.context import Context
 from nest_ssl.preflight.report import Finding
 
@@ -154,7 +155,7 @@ def _llm_bytes(context: Context, tokens: int, targets: int) -> float:
 
 def _trained(context: Context) -> list[str]:
     if context.model is not None:
-        return [name for name, parameter in context.model.named_parameters() if parameter.requires_grad]
+        return trainable_names(context.model)
     prefixes = PREFIXES.get(context.part or "", ())
     return (
         list(context.shapes)
