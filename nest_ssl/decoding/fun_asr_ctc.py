@@ -24,6 +24,12 @@ def ctc_text(log_probs: np.ndarray, tokenizer: CtcTokenizer, blank: int) -> str:
     return tokenizer.decode(labels).replace(NO_SPEECH, "")
 
 
+def ctc_best(log_probs: np.ndarray, tokenizer: CtcTokenizer, blank: int, beam_size: int) -> str:
+    """Give the most probable text of a prefix beam search through (T, V) log probabilities."""
+    found = beam_search(log_probs, blank, beam_size, prune_nats=PRUNE_NATS)
+    return tokenizer.decode(list(found[0].labels)).replace(NO_SPEECH, "")
+
+
 def ctc_candidates(log_probs: np.ndarray, tokenizer: CtcTokenizer, blank: int, count: int) -> list[str]:
     """Give up to `count` different texts: that of the best path, then those of a prefix beam search."""
     texts = [ctc_text(log_probs, tokenizer, blank)]

@@ -1,4 +1,4 @@
-"""The choice among candidate texts by CTC and language model together, and the weights for it from a dev set."""
+"""The choice among candidate texts by CTC and language model together, and its weights from a dev set."""
 
 from __future__ import annotations
 
@@ -34,10 +34,15 @@ class Candidate:
             "source": self.source,
         }
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Candidate:
+        """Read what as_row gave."""
+        return cls(row["text"], row["logp_llm"], row["logp_ctc"], row["length"], row["source"])
+
 
 @dataclass(frozen=True)
 class JointWeights:
-    """score = ctc_weight * ln P_ctc + (1 - ctc_weight) * ln P_llm + length_bonus * length, sums over the text."""
+    """score = ctc_weight * ln P_ctc + (1 - ctc_weight) * ln P_llm + length_bonus * length, of whole texts."""
 
     ctc_weight: float = 0.7
     length_bonus: float = 0.0

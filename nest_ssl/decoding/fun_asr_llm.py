@@ -1,8 +1,8 @@
-"""What the language model writes after a prompt: greedy and beam search in one pass, and scores of given texts.
+"""What the language model writes after a prompt: greedy and beam search in one pass, scores of given texts.
 
-transformers' generate() spends most of its time on bookkeeping when the model is small, copies the whole cache
-at every beam step, and gives the greedy text only in a second run.  Here the prompt's part of the cache stays
-where it is, finished utterances leave the batch, and the greedy text comes with the beam.
+transformers' generate() spends most of its time on bookkeeping when the model is small, copies the whole
+cache at every beam step, and gives the greedy text only in a second run.  Here the prompt's part of the cache
+stays where it is, finished utterances leave the batch, and the greedy text comes with the beam.
 """
 
 from __future__ import annotations
@@ -108,15 +108,15 @@ class Prompts:
     def write(self, max_tokens: Sequence[int], beam_size: int = 1, end: Sequence[int] = ()) -> list[Written]:
         """Give what follows each prompt, at most `max_tokens` tokens of it; `end`: ids that end a text.
 
-        beam_size 1 is greedy alone.  A beam keeps the `beam_size` most probable unfinished continuations after
-        every token and gives as many finished ones, by the sum of log probabilities, no length normalised
-        away; where the limit cut them, unfinished ones too.
+        beam_size 1 is greedy alone.  A beam keeps the `beam_size` most probable unfinished continuations
+        after every token and gives as many finished ones, by the sum of log probabilities, no length
+        normalised away; where the limit cut them, unfinished ones too.
         """
         return _Search(self, list(max_tokens), beam_size, set(end)).run()
 
     @torch.inference_mode()
     def score(self, texts: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
-        """Give ln P of token sequences after each prompt, in nats; an end token counts where it is written."""
+        """Give ln P of token sequences after each prompt, in nats; an end token counts where it is given."""
         flat = [(row, list(tokens)) for row, given in enumerate(texts) for tokens in given]
         found = [0.0] * len(flat)
         order = sorted(range(len(flat)), key=lambda i: -len(flat[i][1]))
@@ -166,7 +166,7 @@ class Prompts:
     def _forward(
         self, embeds: Tensor, positions: Tensor, visible: Tensor, cache: _Cache, last: bool = False
     ) -> Tensor:
-        """Give logits (N, L, V), or (N, 1, V) of the last position; `visible`: (N, 1, L, all), True = seen."""
+        """Give logits (N, L, V), or (N, 1, V) of the last position; visible: (N, 1, L, all), True = seen."""
         mask = torch.zeros(visible.shape, dtype=embeds.dtype, device=self.device)
         mask.masked_fill_(~visible, torch.finfo(embeds.dtype).min)
         logits: Tensor = self.llm(
@@ -247,7 +247,7 @@ class _Search:
         return self.found
 
     def _advance(self, log_probs: Tensor) -> Tensor:
-        """Append a token to every row of (active * rows, V); gives the row that each continues, (active, rows)."""
+        """Append a token to every row of (active * rows, V); gives the rows they continue, (active, rows)."""
         count, vocabulary = len(self.active), log_probs.shape[1]
         log_probs = log_probs.view(count, self.rows, vocabulary)
         best, token = log_probs[:, 0].max(dim=1)
@@ -325,7 +325,7 @@ class _Search:
                         self.found[i].beam.append(Continuation(tokens, value, False))
 
     def _leave_finished(self) -> Tensor | None:
-        """Let finished utterances leave the batch; gives the rows of `active` that stay, None where all do."""
+        """Let finished utterances leave; gives the rows of `active` that stay, None where all do."""
         stay = [row for row, i in enumerate(self.active) if not (self.greedy_done[i] and self.beam_done[i])]
         if len(stay) == len(self.active):
             return None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Unit:
-    """A word, or a character of a script without spaces, with its punctuation; time_s: of its middle."""
+    """A word, or a character of a script without spaces, with its punctuation.
+
+    time_s: of its middle, in the recording; stamps: those of its tokens, in seconds of the recording.
+    """
 
     text: str
     time_s: float
     space_before: bool = True
+    stamps: tuple[Mapping[str, Any], ...] = ()
 
 
 def plan_windows(samples: np.ndarray, rate: int, window_s: float, overlap_s: float) -> list[Window]:
@@ -72,19 +76,21 @@ def plan_windows(samples: np.ndarray, rate: int, window_s: float, overlap_s: flo
 
 
 def timed_units(
-    text: str, timestamps: Sequence[dict[str, Any]], start_s: float, duration_s: float
+    text: str, timestamps: Sequence[Mapping[str, Any]], start_s: float, duration_s: float
 ) -> list[Unit]:
     """Give the units of a window's text with their times in the recording.
 
     timestamps: the text's, in seconds from the window's beginning; without any the units are spread evenly.
     """
-    places = _times_of_characters(text, timestamps)
+    matches = list(UNIT.finditer(text))
+    stamps = _stamps_of_units(matches, text, timestamps, start_s)
     found = []
-    for match in UNIT.finditer(text):
-        middle = (match.start() + match.end() - 1) // 2
-        time_s = duration_s * (middle + 0.5) / len(text) if places is None else places[middle]
+    for match, own in zip(matches, stamps, strict=True):
+        middle = start_s + duration_s * (match.start() + match.end()) / 2 / len(text)
+        if own:
+            middle = (own[0]["start_time"] + own[-1]["end_time"]) / 2
         spaced = match.start() > 0 and text[match.start() - 1].isspace()
-        found.append(Unit(match.group(), start_s + time_s, spaced))
+        found.append(Unit(match.group(), middle, spaced, tuple(own)))
     return found
 
 
@@ -122,7 +128,7 @@ def _spaced(left: Sequence[Unit], right: Sequence[Unit]) -> list[Unit]:
     if not left or not right or right[0].space_before:
         return list(right)
     bare = all(re.match(f"[{WITHOUT_SPACES}]", unit.text) for unit in (left[-1], right[0]))
-    return [Unit(right[0].text, right[0].time_s, not bare), *right[1:]]
+    return [replace(right[0], space_before=not bare), *right[1:]]
 
 
 def _agreement(left: Sequence[Unit], right: Sequence[Unit]) -> list[tuple[int, int]]:
@@ -158,17 +164,23 @@ def _name(unit: Unit) -> str:
     return bare or unit.text
 
 
-def _times_of_characters(text: str, timestamps: Sequence[dict[str, Any]]) -> list[float] | None:
-    """Give the time of each character's token; None without timestamps."""
-    if not timestamps or not text:
-        return None
+def _stamps_of_units(
+    matches: Sequence[re.Match[str]], text: str, timestamps: Sequence[Mapping[str, Any]], start_s: float
+) -> list[list[dict[str, Any]]]:
+    """Give the timestamps that belong to each unit, moved by start_s."""
+    found: list[list[dict[str, Any]]] = [[] for _ in matches]
+    if not matches or not timestamps:
+        return found
     lengths = [len(stamp["token"]) for stamp in timestamps]
     exact = "".join(stamp["token"] for stamp in timestamps) == text
     # Tokens that are parts of a character do not spell the text; then they are spread over it.
     scale = 1.0 if exact else len(text) / max(1, sum(lengths))
-    ends = np.cumsum(lengths) * scale
-    numbers = np.minimum(np.searchsorted(ends, np.arange(len(text)), side="right"), len(timestamps) - 1)
-    return [(timestamps[n]["start_time"] + timestamps[n]["end_time"]) / 2 for n in numbers]
+    lasts = np.cumsum(lengths) * scale - 1
+    numbers = np.searchsorted([match.end() for match in matches], lasts, side="right")
+    for stamp, number in zip(timestamps, np.minimum(numbers, len(matches) - 1), strict=True):
+        moved = {key: round(stamp[key] + start_s, 3) for key in ("start_time", "end_time")}
+        found[number].append({**stamp, **moved})
+    return found
 
 
 def _levels_db(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:

@@ -1,0 +1,141 @@
+"""Options of the verb decode, and what they mean for the decoder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from nest_ssl.bin.arguments import channel, device, output_file
+from nest_ssl.data.prompts import PromptSettings
+from nest_ssl.decoding.fun_asr_items import PromptOptions, read_hotwords
+from nest_ssl.decoding.fun_asr_joint import JointWeights
+from nest_ssl.decoding.fun_asr_recognizer import GATES, MODES
+
+LANGUAGES = {"zh": "中文", "en": "英文", "ja": "日文"}  # as the prompt names them
+DTYPES = ("fp32", "bf16", "fp16")
+
+
+def parse(argv: list[str], description: str | None) -> argparse.Namespace:
+    """Give the options; words ++key=value override the model's configuration."""
+    overrides = [word for word in argv if word.startswith("++")]
+    parser = argparse.ArgumentParser(
+        prog="python -m nest_ssl.bin.decode",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="Fun-ASR model directory")
+    parser.add_argument("--init-param", type=Path, metavar="FILE", help="other weights than the directory's")
+    what = parser.add_argument_group("what is decoded")
+    what.add_argument("--manifest", type=Path, action="append", metavar="FILE", help="may be repeated")
+    what.add_argument("--messages", type=Path, action="append", metavar="FILE", help="FunASR's JSON lines")
+    what.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="audio files; their text is printed"
+    )
+    what.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="this part only, I from 1")
+    what.add_argument("--channel-selector", type=channel, metavar="N|average", help="of several [average]")
+    how = parser.add_argument_group("how")
+    how.add_argument("--mode", choices=MODES, help="[joint; llm where the checkpoint has no CTC weights]")
+    how.add_argument(
+        "--beam", type=int, metavar="N", help="of the language model [8 in joint, else 1: greedy]"
+    )
+    how.add_argument(
+        "--ctc-weight", type=joint_weights, metavar="W|FILE",
+        help="0 to 1, or what --weight-out wrote [0.7]",
+    )  # fmt: skip
+    how.add_argument("--length-bonus", type=float, metavar="NATS", help="in joint, for each CTC token [0]")
+    how.add_argument("--tune-on", type=Path, action="append", metavar="FILE",
+                     help="choose the joint weights by the CER of these rows")  # fmt: skip
+    how.add_argument("--weight-out", type=output_file, metavar="FILE", help="JSON with the chosen weights")
+    how.add_argument("--hotwords", metavar="A,B", help="words to expect, besides those of the rows")
+    how.add_argument("--hotwords-file", type=Path, metavar="FILE", help="one hot word or phrase a line")
+    how.add_argument("--language", metavar="NAME", help="as the prompt names it, 中文; zh, en, ja are known")
+    how.add_argument("--no-itn", action="store_true", help="numbers as they are spoken")
+    how.add_argument("--prompt", metavar="TEXT", help="a whole prompt in place of language and itn")
+    how.add_argument("--prev-text", metavar="TEXT", help="how every answer begins")
+    how.add_argument("--max-length", type=int, default=512, metavar="N", help="new tokens [%(default)s]")
+    how.add_argument(
+        "--gate", choices=GATES, default="auto", help="who tells silence [auto: CTC, then level]"
+    )
+    how.add_argument("--window", type=float, default=30.0, metavar="S",
+                     help="longer recordings are cut [%(default)s]")  # fmt: skip
+    how.add_argument("--overlap", type=float, default=4.0, metavar="S",
+                     help="of windows without a pause between them [%(default)s]")  # fmt: skip
+    run = parser.add_argument_group("the run")
+    run.add_argument("--out", type=output_file, metavar="FILE", help="JSON lines to write")
+    run.add_argument(
+        "--candidates", action="store_true", help="rows carry the candidates of the joint choice"
+    )
+    run.add_argument("--fresh", action="store_true", help="forget what an earlier run has decoded")
+    run.add_argument("--fresh-if-changed", action="store_true",
+                     help="forget it only where model or settings have changed")  # fmt: skip
+    run.add_argument("--batch-duration", type=float, default=60.0, metavar="S", help="[%(default)s]")
+    run.add_argument("--batch-size", type=int, default=16, metavar="N", help="[%(default)s]")
+    run.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
+    run.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the language model [%(default)s]")
+    arguments = parser.parse_intermixed_args([word for word in argv if not word.startswith("++")])
+    arguments.overrides = overrides
+    given = [arguments.manifest, arguments.messages, arguments.files]
+    if sum(map(bool, given)) > 1 or not (any(given) or arguments.tune_on):
+        parser.error("give one of --manifest FILE, --messages FILE, audio files; or --tune-on FILE alone")
+    if not arguments.files and any(given) and not arguments.out:
+        parser.error("--out FILE is needed for the results of a manifest or messages file")
+    if arguments.tune_on and not arguments.weight_out:
+        parser.error("--tune-on needs --weight-out FILE, which keeps the weights")
+    if arguments.tune_on and (arguments.ctc_weight or arguments.mode not in (None, "joint")):
+        parser.error("--tune-on chooses the weights of --mode joint; leave --ctc-weight and other modes away")
+    if arguments.weight_out and not arguments.tune_on:
+        parser.error("--weight-out needs --tune-on FILE")
+    return arguments
+
+
+def prompt_options(arguments: argparse.Namespace, config: dict[str, Any]) -> PromptOptions:
+    """Give the prompts of the options; where none says anything, dataset_conf.prompt of the model."""
+    language = arguments.language
+    chosen = {
+        "target": LANGUAGES.get(language, language),
+        "itn": False if arguments.no_itn else None,
+        "prompt": arguments.prompt,
+    }
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    section = {} if chosen else ((config.get("dataset_conf") or {}).get("prompt") or {})
+    settings = PromptSettings.from_config({**section, **chosen})
+    words = [word.strip() for word in (arguments.hotwords or "").split(",") if word.strip()]
+    if arguments.hotwords_file:
+        words += read_hotwords(arguments.hotwords_file)
+    return PromptOptions(settings, tuple(dict.fromkeys(words)), arguments.prev_text, bool(chosen))
+
+
+def chosen_weights(arguments: argparse.Namespace) -> JointWeights:
+    """Give the weights of the joint choice by the options."""
+    weights = arguments.ctc_weight or JointWeights()
+    if arguments.length_bonus is not None:
+        weights = JointWeights(weights.ctc_weight, arguments.length_bonus)
+    return weights
+
+
+def joint_weights(text: str) -> JointWeights:
+    """A number from 0 to 1, or a JSON file with ctc_weight and length_bonus."""
+    try:
+        return JointWeights(float(text))
+    except ValueError as error:
+        path = Path(text)
+        if not path.is_file():
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is neither a number from 0 to 1 nor a file"
+            ) from error
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return JointWeights(float(found["ctc_weight"]), float(found.get("length_bonus", 0.0)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{path} has no weights, as --weight-out writes them: {error}"
+        ) from error
+
+
+def shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not slash or not number.isdigit() or not count.isdigit() or not 1 <= int(number) <= int(count):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 1/4")
+    return int(number), int(count)
