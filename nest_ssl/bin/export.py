@@ -4,6 +4,7 @@ Example:
   python -m nest_ssl.bin.export --to safetensors exp/small/pretrain/final.nemo exp/small/export
   python -m nest_ssl.bin.export --to encoder exp/small/pretrain encoder.nemo --license apache-2.0
   python -m nest_ssl.bin.export --to onnx exp/small/pretrain/checkpoints/step-2000 encoder.onnx
+  python -m nest_ssl.bin.export --to merged exp/base/lora model --dtype upstream
 
 MODEL is a .nemo file, a Lightning .ckpt of NeMo's, a directory of model.safetensors and config.yaml, a
 training checkpoint, a run directory (its final.nemo), or bare weights (.safetensors) with --config FILE.
@@ -14,6 +15,15 @@ training checkpoint, a run directory (its final.nemo), or bare weights (.safeten
   encoder      preprocessor and encoder alone, for NeMo's CTC and RNNT models; OUT ends in .nemo or .ckpt,
                or is a directory of safetensors
   onnx         the encoder as an ONNX graph, compared with onnxruntime where that is installed
+
+MODEL may also be a Fun-ASR directory (config.yaml with model: FunASRNano), or a run of nest_ssl.bin.finetune
+(its model/); --init-param names other weights for it, --llm-from the file of a language model that they lack:
+
+  funasr       the whole model in FunASR's layout, which its AutoModel loads; LoRA adapters stay apart
+  merged       the same with the adapters folded into the weights
+  safetensors  the whole model as model.safetensors and config.yaml
+  encoder      the audio encoder alone, as a directory of safetensors, or .nemo (ConformerEncoder)
+  nemo         the ConformerEncoder inside, for NeMo and for pretrain and finetune_ctc here
 """
 
 from __future__ import annotations
@@ -30,6 +40,7 @@ from omegaconf import OmegaConf
 
 from nest_ssl.bin.terminal import run
 from nest_ssl.checkpoints.encoder_only import encoder_only
+from nest_ssl.checkpoints.funasr_writer import DTYPES
 from nest_ssl.checkpoints.lightning_ckpt import write_lightning
 from nest_ssl.checkpoints.model_card import model_card, run_facts, write_card
 from nest_ssl.checkpoints.nemo_archive import is_nemo, read_artifacts, write_nemo
@@ -38,6 +49,8 @@ from nest_ssl.checkpoints.source import Source, read_source
 from nest_ssl.checkpoints.state import load_state
 from nest_ssl.config import build, load_config
 from nest_ssl.files.tensors import separate
+from nest_ssl.models.fun_asr_export import WRITERS as FUN_ASR_WRITERS
+from nest_ssl.models.fun_asr_export import fun_asr_folder, read_fun_asr
 from nest_ssl.models.onnx_export import OPSET, check_onnx, export_onnx
 from nest_ssl.models.registry import model_class, model_class_of, names_of
 from nest_ssl.models.ssl_config import given_section, marked_section, model_section
@@ -51,6 +64,19 @@ def main(argv: list[str]) -> int:
     out: Path = arguments.out
     if out.exists() and not arguments.overwrite:
         raise ValueError(f"{out} exists; give --overwrite to replace it, or another name")
+    folder = fun_asr_folder(arguments.model)
+    if folder is not None:
+        return export_fun_asr(folder, arguments)
+    for option in ("init_param", "llm_from", "dtype"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(
+                f"--{option.replace('_', '-')} is for Fun-ASR directories; {arguments.model} is none"
+            )
+    if arguments.to not in WRITERS:
+        raise ValueError(
+            f"--to {arguments.to} takes a Fun-ASR directory (config.yaml with model: FunASRNano) or a run of "
+            f"nest_ssl.bin.finetune; {arguments.model} is none"
+        )
     source = with_target(with_configuration(read_source(arguments.model), arguments.config))
     section = whole_section(source)
     check_fit(source, section)
@@ -61,18 +87,41 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def export_fun_asr(folder: Path, arguments: argparse.Namespace) -> int:
+    """Write a Fun-ASR directory in another form, and say what became of its weights."""
+    if arguments.to not in FUN_ASR_WRITERS:
+        raise ValueError(
+            f"{folder} is a Fun-ASR directory, which --to {arguments.to} does not take; choose "
+            f"{', '.join(FUN_ASR_WRITERS)}"
+        )
+    for option in ("config", "license"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} is for NEST models; {folder} is a Fun-ASR directory")
+    source = read_fun_asr(folder, arguments.init_param, arguments.llm_from)
+    FUN_ASR_WRITERS[arguments.to](source, arguments.out, arguments.dtype or "kept", str(folder))
+    print(f"{arguments.to} of {folder} in {arguments.out}")
+    return 0
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m nest_ssl.bin.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--to", required=True, choices=sorted(WRITERS), help="what to write")
+    parser.add_argument(
+        "--to", required=True, choices=sorted({*WRITERS, *FUN_ASR_WRITERS}), help="what to write"
+    )
     parser.add_argument("model", type=Path, metavar="MODEL", help="file or directory of the trained model")
     parser.add_argument("out", type=Path, metavar="OUT", help="file or directory to write")
     parser.add_argument("--config", type=Path, help="YAML of the model, for weights that carry none")
     parser.add_argument("--license", metavar="NAME", help="licence to state in the model card")
     parser.add_argument("--opset", type=int, default=OPSET, help=f"ONNX operator set (default {OPSET})")
+    parser.add_argument("--init-param", metavar="FILE", help="Fun-ASR: weights in place of the directory's")
+    parser.add_argument("--llm-from", metavar="FILE", help="Fun-ASR: the language model where they have none")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="Fun-ASR: kept (default), fp32, or upstream: bf16 with CTC in fp32"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     return parser.parse_args(argv)
 
