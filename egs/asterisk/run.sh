@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# NEST pre-training on real telephone prompts, from nothing, on a CPU.
+# From real telephone prompts to an adapted LLM recogniser and its table, from nothing, on a CPU.
 #
 # Fetches the Asterisk prompts (five languages, two hours, Debian packages or the upstream releases), sends
-# them through simulated telephone channels, makes manifests, and pre-trains a small NEST FastConformer.
-# Follow a run with: tail -f egs/asterisk/exp/small/pretrain/train.log
+# them through simulated telephone channels, pre-trains a small NEST FastConformer on all of them, trains a small
+# Fun-ASR-Nano with that encoder on wideband English, adapts it to the telephone in three stages, and scores
+# each stage on real 8 kHz GSM prompts that no training has heard.
+# Follow a run with: tail -f egs/asterisk/exp/small/*/train.log
 
 set -euo pipefail
 recipe=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -11,21 +13,46 @@ root=${recipe%/egs/*}
 # shellcheck source=utils/recipe.sh
 . "$root/utils/recipe.sh"
 
-tag=small             # name of the experiment: its folder is EXP_DIR/TAG
-nj=2                  # processes of the data stages
-deb_dir=              # folder with the Debian packages, for a machine without network
-tarball_dir=          # folder with the upstream releases (.tar.gz), for one without network and apt
-seed=17               # of the simulated channels, the split and the training
-dev=0.05              # share of the prompts held out to watch the training
-test=0.05             # share of the prompts held out for the end
-min_duration=0.5      # seconds; shorter prompts are dropped
-max_duration=20       # seconds; longer prompts are dropped
-max_steps=2000        # optimiser steps of the pre-training
-batch_duration=10     # seconds of audio in a batch, for each rank
-accelerator=cpu       # cpu, or gpu: then take --devices -1 and a longer batch
-devices=2             # ranks of the pre-training: one process each; -1 means all GPUs
-pretrain_conf=        # more KEY=VALUE settings of the pre-training, separated by spaces
+tag=small         # name of the experiment: its folder is EXP_DIR/TAG
+nj=2              # processes of the data stages
+deb_dir=          # folder with the Debian packages, for a machine without network
+tarball_dir=      # folder with the upstream releases (.tar.gz), for one without network and apt
+preset=default    # default (20 minutes on two idle cores) or quick (5: fewer steps, NEST not used)
+seed=17           # of the simulated channels, the split and the training
+dev=0.08          # share of the prompts held out for every choice
+test=0.2          # share of the prompts held out for the end
+min_duration=0.5  # seconds; shorter prompts are dropped
+max_duration=20   # seconds; longer prompts are dropped
+max_steps=        # optimiser steps of the pre-training; empty: the preset's
+batch_duration=10 # seconds of audio in a batch, for each rank
+accelerator=cpu   # cpu, or gpu: then take --devices -1 and a longer batch
+devices=2         # ranks of the pre-training: one process each; -1 means all GPUs
+pretrain_conf=    # more KEY=VALUE settings of the pre-training, separated by spaces
+encoder=conformer # of the recogniser: conformer (NEST's) or sanm (Fun-ASR-Nano's, random weights)
+start=            # of the conformer: nest or random weights; empty: the preset's
+base_steps=       # optimiser steps of stage base, at most; empty: the preset's
+adapt_steps=      # optimiser steps of the stages encoder, adaptor and lora, three words; empty: the preset's
+base_conf=        # more ++KEY=VALUE settings of stage base, separated by spaces
+adapt_conf=       # more ++KEY=VALUE settings of the stages encoder, adaptor and lora
+beam=8            # hypotheses of the language model in decoding
 parse_options "$@"
+
+case $preset in
+default) chosen=(2000 nest 1200 '300 200 150') ;;
+quick) chosen=(60 random 500 '120 60 60') ;;
+*)
+  echo "run.sh: --preset $preset is neither default nor quick" >&2
+  exit 2
+  ;;
+esac
+max_steps=${max_steps:-${chosen[0]}}
+start=${start:-${chosen[1]}}
+base_steps=${base_steps:-${chosen[2]}}
+read -ra steps <<<"${adapt_steps:-${chosen[3]}}"
+[ ${#steps[@]} = 3 ] || {
+  echo "run.sh: --adapt-steps takes three numbers in one word, as in '300 200 150'" >&2
+  exit 2
+}
 
 fetch_and_prepare() {
   local from=()
@@ -35,21 +62,38 @@ fetch_and_prepare() {
   python3 "$recipe/local/prepare_data.py" --archives "$data/archives.json" --out "$data" --jobs "$nj"
 }
 
+# Two sets of calls: all kinds of channels for all languages, and GSM alone, which is what the real set has,
+# for the language of the recogniser.
 simulate() {
-  local what=(--manifest "$data/prompts.jsonl" --noise-manifest "$data/noise.jsonl" --out "$data/telephone")
-  what+=(--seed "$seed" --split-seed "$seed") # babble comes from prompts of the same split
+  local noise=(--noise-manifest "$data/noise.jsonl")
+  through_channels telephone "$data/prompts.jsonl" --seed "$seed" "${noise[@]}"
+  python3 "$recipe/local/rows_of.py" --in "$data/prompts.jsonl" --lang en --out "$data/prompts_en.jsonl"
+  through_channels telephone_gsm "$data/prompts_en.jsonl" --seed "$((seed + 1))" "${noise[@]}" \
+    --preset mobile_gsm_fr channel.room.probability=0 channel.noise.probability=0.2 \
+    channel.noise.snr_db.min=15 channel.weighting.send='{flat: 0.6, msin: 0.4}' channel.loss.probability=0
+}
+
+# through_channels NAME MANIFEST OPTION...: writes NAME/ and NAME.jsonl
+through_channels() {
+  local what=(--manifest "$2" --out "$data/$1" --split-seed "$seed") # babble comes from prompts of the split
+  what+=("${@:3}")
   # --force: a changed setting of this recipe makes the speech anew; unchanged ones go on where they stopped
-  on_cpu JOB=1:"$nj" "$data/log/simulate.JOB.log" \
+  on_cpu JOB=1:"$nj" "$data/log/simulate_$1.JOB.log" \
     python3 -m nest_ssl.bin.simulate "${what[@]}" --force --shard JOB/"$nj"
   python3 -m nest_ssl.bin.simulate "${what[@]}" --merge
 }
 
 make_manifests() {
+  local split=(--dev "$dev" --test "$test")
   python3 -m nest_ssl.bin.manifest --in "$data/prompts.jsonl" --in "$data/telephone.jsonl" \
-    --out-dir "$data/manifests" --split-by key --dev "$dev" --test "$test" --seed "$seed" \
+    --out-dir "$data/manifests" --split-by key "${split[@]}" --seed "$seed" \
     --min-duration "$min_duration" --max-duration "$max_duration"
   python3 -m nest_ssl.bin.manifest --sample-rate 16000 --decode \
     --check "$data"/manifests/{train,dev,test}.jsonl
+  python3 "$recipe/local/make_finetune_data.py" --wideband "$data/prompts.jsonl" \
+    --simulated "$data/telephone.jsonl" "$data/telephone_gsm.jsonl" --gsm "$data/prompts_gsm.jsonl" \
+    --pretrain "$data"/manifests/{train,dev}.jsonl --out "$data/finetune" "${split[@]}" --split-seed "$seed" \
+    --min-duration "$min_duration" --max-duration "$max_duration"
 }
 
 # One thread a process: two ranks with one thread each are faster than one with two, and do not stall on a
@@ -57,6 +101,51 @@ make_manifests() {
 pretrain() {
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} \
     python3 -m nest_ssl.bin.pretrain --config "$root/conf/nest_fast-conformer.yaml" "$@"
+}
+
+# The stand-in for a released checkpoint: the same parts, small.
+train_base() {
+  local from=()
+  if [ "$encoder" = conformer ] && [ "$start" = nest ]; then
+    from=(--encoder-from "$exp/pretrain/final.nemo")
+  else
+    echo "the encoder ($encoder) starts from random weights"
+  fi
+  python3 -m nest_ssl.bin.init_model --config "$recipe/conf/model.yaml" --encoder "$encoder" --seed "$seed" \
+    --out "$exp/init" --force "${from[@]}"
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} \
+    python3 -m nest_ssl.bin.finetune --part all --config "$recipe/conf/base.yaml" --model "$exp/init" \
+    --train "$data/finetune/train_wideband.jsonl" --valid "$data/finetune/dev_wideband.jsonl" --out "$exp/base" \
+    "${trainer[@]}" ++train_conf.devices="$devices" ++train_conf.max_steps="$base_steps" "${base_more[@]}"
+}
+
+# adapt PART CONFIG FROM CONTROL_FROM STEPS TRAIN VALID: a stage, and its control on wideband beside it.
+adapt() {
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} on_cpu JOB=1:2 "$exp/log/$1.JOB.log" \
+    python3 "$recipe/local/finetune_pair.py" --number JOB --part "$1" --config "$recipe/conf/$2" \
+    --models "$3" "$4" --train "$data/finetune/$6" "$data/finetune/train_wideband.jsonl" \
+    --valid "$data/finetune/$7" "$data/finetune/dev_wideband.jsonl" --out "$exp/$1" "$exp/control_$1" \
+    "${trainer[@]}" ++train_conf.devices=1 ++train_conf.max_steps="$5" "${adapt_more[@]}"
+}
+
+# Every system on the same real telephone prompts; the weight of CTC is chosen on the dev prompts for each.
+decode() {
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} on_cpu --max-jobs-run "$nj" JOB=1:5 "$exp/log/decode.JOB.log" \
+    python3 "$recipe/local/decode_one.py" --number JOB --systems base control=control_lora encoder adaptor lora \
+    --exp "$exp" --dev "$data/finetune/dev_gsm.jsonl" --test "$data/finetune/test_gsm.jsonl" --beam "$beam"
+}
+
+score() {
+  local name systems=()
+  for name in base control encoder adaptor lora; do
+    systems+=(--hypotheses "$name=$exp/decode/$name.jsonl")
+  done
+  for name in pretrain base encoder adaptor lora control_encoder control_adaptor control_lora; do
+    systems+=(--run "$name=$exp/$name")
+  done
+  python3 -m nest_ssl.bin.score "${systems[@]}" --baseline base,control \
+    --references "$data/finetune/test_gsm.jsonl" --keywords "$recipe/local/keywords.txt" \
+    --json "$exp/scores.json" --out "$exp/SCORES.md" --title "egs/asterisk, $tag"
 }
 
 # NEST at a size that learns in minutes. Against NVIDIA's setting: frames of 40 ms instead of 80 and masks of
@@ -101,18 +190,53 @@ settings=(
   trainer.log_every_n_steps=50
 )
 read -ra more <<<"$pretrain_conf"
+read -ra base_more <<<"$base_conf"
+read -ra adapt_more <<<"$adapt_conf"
+trainer=(++seed="$seed" ++train_conf.accelerator="$accelerator")
 
 stage 0 data at:"$data" \
   out:"$data/prompts.jsonl" out:"$data/prompts_gsm.jsonl" out:"$data/prompts_wav8k.jsonl" \
   out:"$data/noise.jsonl" out:"$data/local/report.json" \
   -- fetch_and_prepare
 stage 1 simulate at:"$data" in:"$data/prompts.jsonl" in:"$data/noise.jsonl" in:"$root/conf/telephone.yaml" \
-  out:"$data/telephone" out:"$data/telephone.jsonl" \
+  out:"$data/telephone" out:"$data/telephone.jsonl" out:"$data/telephone_gsm" out:"$data/telephone_gsm.jsonl" \
   -- simulate
-stage 2 manifests at:"$data" in:"$data/prompts.jsonl" in:"$data/telephone.jsonl" \
-  out:"$data/manifests/train.jsonl" out:"$data/manifests/dev.jsonl" out:"$data/manifests/test.jsonl" \
+stage 2 manifests at:"$data" in:"$data/prompts.jsonl" in:"$data/telephone.jsonl" in:"$data/prompts_gsm.jsonl" \
+  in:"$data/telephone_gsm.jsonl" out:"$data/manifests/train.jsonl" out:"$data/manifests/dev.jsonl" \
+  out:"$data/manifests/test.jsonl" out:"$data/finetune/report.json" out:"$data/finetune/test_gsm.jsonl" \
   -- make_manifests
 stage 3 pretrain in:"$data/manifests/train.jsonl" in:"$data/manifests/dev.jsonl" \
   out:"$exp/pretrain" out:"$exp/pretrain/final.nemo" \
   -- pretrain "${settings[@]}" "${more[@]}"
+stage 4 base in:"$exp/pretrain/final.nemo" in:"$data/finetune/train_wideband.jsonl" \
+  in:"$data/finetune/dev_wideband.jsonl" in:"$recipe/conf/model.yaml" in:"$recipe/conf/base.yaml" \
+  out:"$exp/base/model/model.pt" \
+  -- train_base
+stage 5 encoder in:"$exp/base/model/model.pt" in:"$data/finetune/adapt.jsonl" \
+  in:"$data/finetune/adapt_dev.jsonl" in:"$recipe/conf/stage1_encoder.yaml" \
+  out:"$exp/encoder/model/model.pt" out:"$exp/control_encoder/model/model.pt" \
+  -- adapt encoder stage1_encoder.yaml "$exp/base/model" "$exp/base/model" "${steps[0]}" \
+  adapt.jsonl adapt_dev.jsonl
+stage 6 adaptor in:"$exp/encoder/model/model.pt" in:"$exp/control_encoder/model/model.pt" \
+  in:"$data/finetune/adapt.jsonl" in:"$data/finetune/adapt_dev.jsonl" in:"$recipe/conf/stage2_adaptor.yaml" \
+  out:"$exp/adaptor/model/model.pt" out:"$exp/control_adaptor/model/model.pt" \
+  -- adapt adaptor stage2_adaptor.yaml "$exp/encoder/model" "$exp/control_encoder/model" "${steps[1]}" \
+  adapt.jsonl adapt_dev.jsonl
+stage 7 lora in:"$exp/adaptor/model/model.pt" in:"$exp/control_adaptor/model/model.pt" \
+  in:"$data/finetune/train_gsm.jsonl" in:"$data/finetune/dev_gsm.jsonl" in:"$recipe/conf/stage3_lora.yaml" \
+  out:"$exp/lora/model/model.pt" out:"$exp/control_lora/model/model.pt" \
+  -- adapt lora stage3_lora.yaml "$exp/adaptor/model" "$exp/control_adaptor/model" "${steps[2]}" \
+  train_gsm.jsonl dev_gsm.jsonl
+stage 8 decode in:"$exp/base/model/model.pt" in:"$exp/control_lora/model/model.pt" \
+  in:"$exp/encoder/model/model.pt" in:"$exp/adaptor/model/model.pt" in:"$exp/lora/model/model.pt" \
+  in:"$data/finetune/dev_gsm.jsonl" in:"$data/finetune/test_gsm.jsonl" \
+  out:"$exp/decode/base.jsonl" out:"$exp/decode/control.jsonl" out:"$exp/decode/encoder.jsonl" \
+  out:"$exp/decode/adaptor.jsonl" out:"$exp/decode/lora.jsonl" \
+  -- decode
+stage 9 score in:"$exp/decode/base.jsonl" in:"$exp/decode/control.jsonl" in:"$exp/decode/encoder.jsonl" \
+  in:"$exp/decode/adaptor.jsonl" in:"$exp/decode/lora.jsonl" in:"$recipe/local/keywords.txt" \
+  out:"$exp/SCORES.md" out:"$exp/scores.json" \
+  -- score
+stage 10 report in:"$exp/scores.json" in:"$data/finetune/report.json" out:"$exp/RESULTS.md" \
+  -- python3 "$recipe/local/report.py" --exp "$exp" --data "$data" --out "$exp/RESULTS.md"
 run_stages

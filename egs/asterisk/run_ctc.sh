@@ -42,7 +42,7 @@ prepare_data() {
 pretrain_or_take() {
   local model=$nest_model
   if [ -z "$model" ]; then
-    bash "$recipe/run.sh" --stage pretrain "${run_options[@]}" --max-steps "$pretrain_steps" \
+    bash "$recipe/run.sh" --stage pretrain --stop-stage pretrain "${run_options[@]}" --max-steps "$pretrain_steps" \
       --accelerator "$accelerator" --pretrain-conf "${pretraining[*]} $pretrain_conf"
     model=${exp%/*}/$tag-nest/pretrain
   fi
