@@ -100,14 +100,15 @@ def has_key(config: DictConfig, key: str) -> bool:
 def resolved(config: Any, name: str = "configuration") -> Any:
     """Give plain dicts and lists with every interpolation resolved; raises ValueError naming unfilled
     `???` keys."""
-    missing = sorted(OmegaConf.missing_keys(config))
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        plain = None if missing else OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
     if missing:
         listed = ", ".join(missing)
         raise ValueError(f"{name}: these keys must be given: {listed} (for example {missing[0]}=...)")
-    try:
-        return OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from error
+    return plain
 
 
 def build(section: Mapping[str, Any], targets: Mapping[str, Callable], name: str, **extra: Any) -> Any:
