@@ -29,7 +29,7 @@ def check_precision(context: Context) -> Iterator[Finding]:
                 "Keep trainable weights in fp32 (llm_conf.llm_dtype=fp32) under bf16 autocast "
                 "(train_conf.use_bf16=true).",
             )
-    elif context.value("llm_conf.llm_dtype") in ("bf16", "fp16") and rate is not None and rate < COARSE_BELOW:
+    if _coarse(context) and rate is not None and rate < COARSE_BELOW:
         yield Finding(
             "note",
             "PREC.trainable",
@@ -129,6 +129,12 @@ def _unused(context: Context, ctc_weight: float) -> list[str]:
     if not context.value("ctc_decoder_conf.freeze", False) and "ctc_decoder" not in frozen:
         names += [n for n in context.shapes if n.startswith("ctc_decoder.")]
     return names if context.part is None else []
+
+
+def _coarse(context: Context) -> bool:
+    """True where FunASR would train the language model, or its adapters, in a half format."""
+    trained = context.part in ("lora", "all") or bool(context.value("llm_conf.use_lora", False))
+    return trained and context.value("llm_conf.llm_dtype") in ("bf16", "fp16")
 
 
 def _rate(context: Context) -> float | None:
