@@ -120,7 +120,7 @@ def build_llm(config: Mapping[str, Any], folder: Path) -> nn.Module:
         llm: Any = AutoModelForCausalLM.from_config(
             found, trust_remote_code=False, dtype=torch.float32, **(section.get("load_kwargs") or {})
         )
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # of transformers' own kinds: a value of a wrong type, sizes that do not fit
         raise ValueError(f"{folder}/config.json: no language model that transformers has: {error}") from error
     if section.get("activation_checkpoint", False):
         llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
