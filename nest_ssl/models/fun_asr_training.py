@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nest_ssl.models.fun_asr_files import save_pretrained
 from nest_ssl.models.fun_asr_nano import FunASRNano
@@ -176,10 +178,6 @@ class FunASRNanoForTraining(FunASRNano):
         super().train(mode)
         if mode:
             keep_frozen_in_eval(self)
-            for layer in self._checkpointed_llm_layers:
-                layer.training = (
-                    True  # transformers recomputes in training only; what is inside stays as it is
-                )
         return self
 
     def parameter_groups(self, optim_cfg: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -228,8 +226,6 @@ class FunASRNanoForTraining(FunASRNano):
 
     # ------------------------------------------------------------------ small parts
 
-    _checkpointed_llm_layers: tuple[nn.Module, ...] = ()
-
     @property
     def _blank(self) -> int:
         assert self.blank_id is not None
@@ -252,8 +248,13 @@ class FunASRNanoForTraining(FunASRNano):
         for part in (self.audio_encoder, self.audio_adaptor, self.ctc_decoder):
             if part is not None:
                 part.gradient_checkpointing = wanted
-        if not wanted:
-            return
-        self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        # Outside state dicts and `children`: a tuple of modules is no sub-module.
-        self._checkpointed_llm_layers = tuple(self.llm.model.layers)
+        for layer in self.llm.get_decoder().layers:
+            layer.__dict__.pop("forward", None)
+            if wanted:  # not by transformers, which spares a frozen language model: it is in eval mode
+                layer.forward = partial(_recomputed, layer.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*arguments, **keywords)
+    return checkpoint(forward, *arguments, use_reentrant=False, **keywords)
