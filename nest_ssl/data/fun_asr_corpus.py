@@ -62,7 +62,6 @@ class MessagesCorpus:
         self.num_rows = 0
         self._builder, self._frontend = builder, frontend
         self._frames: dict[int, int] = {}
-        self._tokens: dict[int, int] = {}
         self._bad_lines = bad_lines
         self._descriptors: dict[int, int] = {}
         self._digest = hashlib.blake2b(digest_size=16)
@@ -175,13 +174,14 @@ class MessagesCorpus:
             self.left_out.setdefault(reason, []).extend([conversation.utterance_id] * cut)
         heard = [spoken[min(k, len(spoken) - 1)] for k, turn in enumerate(turns) if turn.audio is not None]
         answered = sum(texts[min(k, len(texts) - 1)] for k in range(len(turns)))
-        audio = sum(self._audio_tokens(frames) for frames in heard)
+        frames = [self._feature_frames(spoken_frames) for spoken_frames in heard]
+        audio = sum(map(self._builder.audio_tokens, frames))
         return {
             "speech": speech,
             "text": text,
             "audio": audio,
             "sequence": self._builder.prompt_tokens(conversation) + audio + answered,
-            "frames": max((self._feature_frames(frames) for frames in heard), default=0),
+            "frames": max(frames, default=0),
             "seconds": sum(heard) / 100.0,
         }
 
@@ -207,12 +207,6 @@ class MessagesCorpus:
             samples = int((speech_frames * 10 + 15) * self._frontend.fs / 1000)
             self._frames[speech_frames] = self._frontend.frames_of(samples)
         return self._frames[speech_frames]
-
-    def _audio_tokens(self, speech_frames: int) -> int:
-        if speech_frames not in self._tokens:
-            frames = self._feature_frames(speech_frames)
-            self._tokens[speech_frames] = self._builder.audio_tokens(frames)
-        return self._tokens[speech_frames]
 
 
 class _Digest:

@@ -87,6 +87,7 @@ class SampleBuilder:
         self.ctc_tokenizer = ctc_tokenizer
         self.ctc_text = ctc_text
         self._pieces: dict[str, list[int]] = {}
+        self._audio_tokens: dict[int, int] = {}
 
     def sample(
         self,
@@ -164,7 +165,10 @@ class SampleBuilder:
 
     def audio_tokens(self, frames: int) -> int:
         """Give the LLM tokens of audio with so many feature frames."""
-        return int(torch.as_tensor(self.llm_tokens_of(torch.tensor([frames]))).reshape(-1)[0])
+        if frames not in self._audio_tokens:
+            found = torch.as_tensor(self.llm_tokens_of(torch.tensor([frames])))
+            self._audio_tokens[frames] = int(found.reshape(-1)[0])
+        return self._audio_tokens[frames]
 
     def _learnt(self, target: list[int], draws: np.random.RandomState) -> list[int]:
         """Give the labels of an answer, the first of them left out at use_dynamic_output_ratio."""
