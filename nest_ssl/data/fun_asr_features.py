@@ -113,7 +113,9 @@ class AudioFeatures:
 
     def _read(self, conversation: Conversation, span: AudioSpan) -> tuple[np.ndarray, float]:
         """Give samples at the front end's rate, and the seconds of what was read."""
-        chosen = self.channel if span.channel is None or self.channel is not None else span.channel
+        chosen = span.channel
+        if self.channel is not None and chosen in (None, "average"):  # a channel that the row names stays
+            chosen = self.channel
         try:
             samples, rate = read_audio(span.path, None, span.offset_s, span.duration_s, chosen)
         except FileNotFoundError as error:

@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from nest_ssl.data.fun_asr_batch import collate
+from nest_ssl.files.audio import read_audio
 from tests.data_room.fun_asr_room import make_data, read_rows, same, write_rows
-from tests.fun_asr_tiny import make_corpus
+from tests.fun_asr_tiny import make_corpus, message
 
 pytest.importorskip("tokenizers")
 pytest.importorskip("tiktoken")
@@ -110,6 +113,27 @@ def test_a_part_of_a_file_is_what_is_read(room, corpus, tmp_path):
     part = row | {"offset": 0.2, "duration": 0.3}
     batch = next(make_data(room, write_rows(tmp_path / "m.jsonl", [part])).batches(0))
     assert batch.seconds == pytest.approx(0.3)
+
+
+def test_channels_of_a_file_are_averaged_for_messages_and_chosen_for_manifests(room, corpus, tmp_path):
+    samples, rate = read_audio(read_rows(corpus.manifest)[0]["audio_filepath"])
+    stereo = tmp_path / "stereo.wav"
+    soundfile.write(stereo, np.stack([samples, -samples / 2], axis=1), rate, subtype="FLOAT")
+    row = read_rows(corpus.manifest)[0] | {"audio_filepath": str(stereo)}
+    line = message("stereo", stereo, row["text"], row["duration"])
+
+    def heard(row, conf=None):
+        data = make_data(room, write_rows(tmp_path / "rows.jsonl", [row]), conf)
+        return next(data.batches(0)).tensors["speech"]
+
+    def expected(wave):
+        return make_data(room, corpus.jsonl).dataset.audio.frontend.features(torch.from_numpy(wave))[None]
+
+    assert torch.allclose(heard(line), expected(samples / 4), atol=1e-3)
+    assert torch.allclose(heard(line, {"channel_selector": 0}), expected(samples), atol=1e-3)
+    assert torch.allclose(heard(row | {"channel_selector": 0}), expected(samples), atol=1e-3)
+    with pytest.raises(ValueError, match="2 channels; set channel_selector"):
+        heard(row)
 
 
 def test_the_telephone_changes_training_alone(room, corpus):
