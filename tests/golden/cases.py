@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 from nest_ssl.checkpoints.state import load_state
@@ -79,17 +80,24 @@ class Case:
         return signals
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file; of FILE.gz, as the committed sample has it, if there is no FILE."""
+    if path.is_file():
+        return load_file(path)
+    return load(gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()))
+
+
 def load_case(folder: Path, name: str) -> Case:
     """Read the case `name` of a folder laid out like the reference set."""
     meta = json.loads((folder / name / "meta.json").read_text())
-    tensors = load_file(folder / name / "tensors.safetensors")
+    tensors = read_tensors(folder / name / "tensors.safetensors")
     waves = (
-        tensors if "input_signal" in tensors else load_file(folder / meta["waves"] / "tensors.safetensors")
+        tensors if "input_signal" in tensors else read_tensors(folder / meta["waves"] / "tensors.safetensors")
     )
     return Case(
         config=OmegaConf.load(folder / name / "config.yaml"),
         meta=meta,
-        state=load_file(folder / name / "state_dict.safetensors"),
+        state=read_tensors(folder / name / "state_dict.safetensors"),
         tensors=tensors,
         waves=waves,
     )

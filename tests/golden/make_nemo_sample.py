@@ -8,7 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 SAMPLE = Path(__file__).parent / "nemo"
 
@@ -37,19 +38,16 @@ META = (
 def main(source: Path) -> None:
     make_base(source / "base", SAMPLE / "base")
     tensors = load_file(source / "quantizer.safetensors")
-    save_file(
-        {k: v for k, v in tensors.items() if k.startswith(QUANTIZERS)}, SAMPLE / "quantizer.safetensors"
-    )
+    pack({k: v for k, v in tensors.items() if k.startswith(QUANTIZERS)}, SAMPLE / "quantizer.safetensors")
     tensors = load_file(source / "batch_augment.safetensors")
     kept = (*AUGMENTED, "audio", "noise")
-    save_file({k: v for k, v in tensors.items() if k.startswith(kept)}, SAMPLE / "batch_augment.safetensors")
+    pack({k: v for k, v in tensors.items() if k.startswith(kept)}, SAMPLE / "batch_augment.safetensors")
     for name in ("masking", "masking_nemo3"):
-        shutil.copyfile(source / f"{name}.safetensors", SAMPLE / f"{name}.safetensors")
+        pack(load_file(source / f"{name}.safetensors"), SAMPLE / f"{name}.safetensors")
     for name in ("quantizer", "masking", "masking_nemo3", "batch_augment"):
         copy_json(source / f"{name}.json", SAMPLE / f"{name}.json")
     for name in ("tiny_denoise.nemo", "tiny_post_conv.nemo"):
-        with open(SAMPLE / name, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
-            packed.write((source / name).read_bytes())
+        gzipped((source / name).read_bytes(), SAMPLE / name)
     for name in OPTIONS:
         make_option(source / name, SAMPLE / name)
     make_contrastive(source / CONTRASTIVE, SAMPLE / CONTRASTIVE)
@@ -60,9 +58,9 @@ def make_base(source: Path, target: Path) -> None:
     tensors = load_file(source / "tensors.safetensors")
     kept = {k: v for k, v in tensors.items() if not k.startswith(BASE_LEFT_OUT)}
     kept["mel_clean.first"] = tensors["mel_clean"][0].clone()
-    save_file(kept, target / "tensors.safetensors")
+    pack(kept, target / "tensors.safetensors")
     state = load_file(source / "state_dict.safetensors")
-    save_file({k: v for k, v in state.items() if "featurizer" not in k}, target / "state_dict.safetensors")
+    pack({k: v for k, v in state.items() if "featurizer" not in k}, target / "state_dict.safetensors")
     shutil.copyfile(source / "config.yaml", target / "config.yaml")
     meta = json.loads((source / "meta.json").read_text())
     (target / "meta.json").write_text(
@@ -75,8 +73,8 @@ def make_option(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     tensors = load_file(source / "tensors.safetensors")
     kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(OPTION_LEFT_OUT)}
-    save_file(kept, target / "tensors.safetensors")
-    save_file(load_file(source / "state_dict.safetensors"), target / "state_dict.safetensors")
+    pack(kept, target / "tensors.safetensors")
+    pack(load_file(source / "state_dict.safetensors"), target / "state_dict.safetensors")
     shutil.copyfile(source / "config.yaml", target / "config.yaml")
     meta = json.loads((source / "meta.json").read_text())
     kept_meta = {key: meta[key] for key in META if key in meta}
@@ -85,9 +83,20 @@ def make_option(source: Path, target: Path) -> None:
 
 def make_contrastive(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("tensors.safetensors", "state_dict.safetensors", "config.yaml"):
-        shutil.copyfile(source / name, target / name)
+    for name in ("tensors.safetensors", "state_dict.safetensors"):
+        pack(load_file(source / name), target / name)
+    shutil.copyfile(source / "config.yaml", target / "config.yaml")
     copy_json(source / "meta.json", target / "meta.json")
+
+
+def pack(tensors: dict[str, Tensor], target: Path) -> None:
+    """Write `target`.gz, which cases.read_tensors reads: the sample's masks and waveforms pack well."""
+    gzipped(save(tensors), target.with_name(f"{target.name}.gz"))
+
+
+def gzipped(content: bytes, target: Path) -> None:
+    with open(target, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+        packed.write(content)
 
 
 def copy_json(source: Path, target: Path) -> None:

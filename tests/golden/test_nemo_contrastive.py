@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
 
 from nest_ssl.checkpoints.state import load_state
 from nest_ssl.models.ssl_models import SpeechEncDecSelfSupervisedModel
-from tests.golden.cases import ACTIVATIONS, FEATURIZER, LOSS, SAMPLE
+from tests.golden.cases import ACTIVATIONS, FEATURIZER, LOSS, SAMPLE, read_tensors
 
 CASES = ("ssl_contrastive", "ssl_contrastive_nonmasked", "ssl_contrastive_gumbel_mlm")
 
@@ -28,9 +27,12 @@ def test_sample_is_nemos(monkeypatch):
 def check_contrastive(folder, monkeypatch):
     """Masks, negatives, quantised targets, decoder outputs and losses of one case in evaluation mode."""
     name = folder.name
-    meta, expected = json.loads((folder / "meta.json").read_text()), load_file(folder / "tensors.safetensors")
+    meta, expected = (
+        json.loads((folder / "meta.json").read_text()),
+        read_tensors(folder / "tensors.safetensors"),
+    )
     model = SpeechEncDecSelfSupervisedModel(OmegaConf.load(folder / "config.yaml"))
-    load_state(model, load_file(folder / "state_dict.safetensors"), name, allowed_missing=FEATURIZER)
+    load_state(model, read_tensors(folder / "state_dict.safetensors"), name, allowed_missing=FEATURIZER)
     model.eval()
     drawn, multinomial = [], torch.multinomial
     monkeypatch.setattr(torch, "multinomial", lambda *a, **k: drawn.append(multinomial(*a, **k)) or drawn[-1])

@@ -8,13 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from nest_ssl.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
 from nest_ssl.modules.ssl_modules.augmentation import MultiSpeakerNoiseAugmentation
 from nest_ssl.modules.ssl_modules.masking import RandomBlockMasking
 from nest_ssl.modules.ssl_modules.quantizers import RandomProjectionVectorQuantizer
-from tests.golden.cases import SAMPLE
+from tests.golden.cases import SAMPLE, read_tensors
 
 MEL = (
     *(
@@ -36,7 +35,7 @@ AUGMENTED = ["default", "always_noise", "always_speech", "multi", "prob0", "full
 
 
 def read(folder, name):
-    return json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors")
+    return json.loads((folder / f"{name}.json").read_text()), read_tensors(folder / f"{name}.safetensors")
 
 
 def quantizer_of(case, number, tensors):
