@@ -16,6 +16,7 @@ from nest_ssl.text.ctc_labels import frames_needed
 
 NO_SPEECH = "<|nospeech|>"  # FunASR takes this token out of ctc_text
 PRUNE_NATS = 8.0  # labels so far below a frame's best one open no new candidate
+LABELS_PER_FRAME = 16  # nor do more than so many; a branch that is hardly trained would offer thousands
 
 
 def ctc_text(log_probs: np.ndarray, tokenizer: CtcTokenizer, blank: int) -> str:
@@ -26,7 +27,7 @@ def ctc_text(log_probs: np.ndarray, tokenizer: CtcTokenizer, blank: int) -> str:
 
 def ctc_best(log_probs: np.ndarray, tokenizer: CtcTokenizer, blank: int, beam_size: int) -> str:
     """Give the most probable text of a prefix beam search through (T, V) log probabilities."""
-    found = beam_search(log_probs, blank, beam_size, prune_nats=PRUNE_NATS)
+    found = beam_search(_likely(log_probs, blank), blank, beam_size, prune_nats=PRUNE_NATS)
     return tokenizer.decode(list(found[0].labels)).replace(NO_SPEECH, "")
 
 
@@ -34,9 +35,20 @@ def ctc_candidates(log_probs: np.ndarray, tokenizer: CtcTokenizer, blank: int, c
     """Give up to `count` different texts: that of the best path, then those of a prefix beam search."""
     texts = [ctc_text(log_probs, tokenizer, blank)]
     if count > 1:
-        found = beam_search(log_probs, blank, count, prune_nats=PRUNE_NATS, num_best=count)
+        found = beam_search(_likely(log_probs, blank), blank, count, prune_nats=PRUNE_NATS, num_best=count)
         texts += [tokenizer.decode(list(one.labels)).replace(NO_SPEECH, "") for one in found]
     return list(dict.fromkeys(texts))[:count]
+
+
+def _likely(log_probs: np.ndarray, blank: int) -> np.ndarray:
+    """Give (T, V) log probabilities in which all but the likeliest labels of a frame are impossible."""
+    if log_probs.shape[1] <= LABELS_PER_FRAME:
+        return log_probs
+    places = np.argpartition(log_probs, -LABELS_PER_FRAME, axis=1)[:, -LABELS_PER_FRAME:]
+    kept = np.full_like(log_probs, -np.inf)
+    np.put_along_axis(kept, places, np.take_along_axis(log_probs, places, axis=1), axis=1)
+    kept[:, blank] = log_probs[:, blank]
+    return kept
 
 
 def ctc_log_likelihoods(log_probs: Tensor, candidates: Sequence[Sequence[int]], blank: int) -> list[float]:

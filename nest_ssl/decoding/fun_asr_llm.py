@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 GROWTH = 64  # tokens by which the cache grows when it is full
-HOPELESS_NATS = 30.0  # a beam so far below the best finished text is given up
+HOPELESS_NATS = 20.0  # a beam so far below the best finished text is given up
 LARGEST_LOGITS = 1 << 26  # numbers in one tensor of logits
 
 

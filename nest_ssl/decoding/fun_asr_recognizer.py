@@ -22,7 +22,7 @@ from nest_ssl.text.normalization import TextNormalizer
 
 MODES = ("joint", "llm", "ctc")
 GATES = ("auto", "level", "off")
-TOKENS_PER_FRAME, LEAST_TOKENS = 2, 8  # what a beam may write: more than CTC has frames is impossible anyway
+TOKENS_PER_FRAME, LEAST_TOKENS = 1.5, 8  # a beam may write so much: CTC says no more than its frames
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Recognizer:
         joint, longest = self.options.mode == "joint", self.options.max_length
         limits = [longest] * len(spoken)
         if joint:
-            limits = [min(longest, LEAST_TOKENS + TOKENS_PER_FRAME * frames[row]) for row in spoken]
+            limits = [min(longest, LEAST_TOKENS + int(TOKENS_PER_FRAME * frames[row])) for row in spoken]
         with self.model.llm_autocast(self.device):
             written = prompts.write(limits, self.options.beam_size, self.model.end_ids)
         for row, one in zip(spoken, written, strict=True):
