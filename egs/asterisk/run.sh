@@ -112,7 +112,7 @@ train_base() {
     echo "the encoder ($encoder) starts from random weights"
   fi
   python3 -m nest_ssl.bin.init_model --config "$recipe/conf/model.yaml" --encoder "$encoder" --seed "$seed" \
-    --out "$exp/init" --force "${from[@]}"
+    --texts "$data/finetune/train_wideband.jsonl" --out "$exp/init" --force "${from[@]}"
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} \
     python3 -m nest_ssl.bin.finetune --part all --config "$recipe/conf/base.yaml" --model "$exp/init" \
     --train "$data/finetune/train_wideband.jsonl" --valid "$data/finetune/dev_wideband.jsonl" --out "$exp/base" \

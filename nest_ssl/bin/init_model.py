@@ -34,14 +34,17 @@ from nest_ssl.checkpoints.funasr_writer import write_model_dir
 from nest_ssl.checkpoints.source import read_source, unwrapped_encoder
 from nest_ssl.checkpoints.state import load_state
 from nest_ssl.config import apply_overrides, load_config, resolved, suggestion
+from nest_ssl.files.manifest import read_rows
 from nest_ssl.models.fun_asr_nano import FunASRNano
 from nest_ssl.models.initialisation import initial_sections
 from nest_ssl.text.byte_tokenizers import END_OF_TURN, PADDING, write_byte_ranks, write_byte_tokenizer
+from nest_ssl.text.normalization import TextNormalizer
 
 log = logging.getLogger(__name__)
 
 INIT_KEYS = ("encoders", "llm", "whole_pieces", "tokenizer_from", "ctc_ranks_from")
 ENCODER_KEYS = ("audio_encoder", "audio_encoder_conf", "frontend", "frontend_conf")
+UNHEARD = -8.0  # bias of a CTC unit that the texts do not have
 LLM_FOLDER = "Qwen3-0.6B"  # the published layout's name
 
 
@@ -55,6 +58,7 @@ def main(argv: list[str]) -> int:
         )
     with tempfile.TemporaryDirectory(prefix="nest_init_") as temporary:
         parts = Path(temporary)
+        fit_widths(config, init)
         write_parts(parts, config, init)
         torch.manual_seed(arguments.seed)
         model = FunASRNano(config, parts)
@@ -62,6 +66,8 @@ def main(argv: list[str]) -> int:
         if arguments.encoder_from is not None:
             account = take_encoder(model, arguments.encoder_from)
             made += f"; audio_encoder from {arguments.encoder_from}: {account}"
+        if arguments.texts:
+            made += f"; {expect_texts(model, arguments.texts)}"
         config["nest_ssl"] = {**(config.get("nest_ssl") or {}), "stage": "init", "base": made}
         files = {LLM: parts / LLM_FOLDER}
         if (parts / RANKS).is_file():
@@ -107,6 +113,39 @@ def configuration(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[s
     return config, init
 
 
+def fit_widths(config: dict[str, Any], init: dict[str, Any]) -> None:
+    """Set the widths of adaptor and CTC decoder that follow from the encoder and the language model."""
+    encoder = config["audio_encoder_conf"]
+    width = encoder.get("d_model") or encoder.get("output_size")
+    config.setdefault("audio_adaptor_conf", {}).update(encoder_dim=width)
+    if (llm := (init.get("llm") or {}).get("hidden_size")) is not None:
+        config["audio_adaptor_conf"]["llm_dim"] = llm
+    if config.get("ctc_decoder"):
+        config.setdefault("ctc_decoder_conf", {}).update(encoder_dim=width, llm_dim=width)
+
+
+def expect_texts(model: FunASRNano, manifests: Sequence[Path]) -> str:
+    """Tell the CTC head which units occur in the normalised texts: the others start at e**UNHEARD of them.
+
+    With a bias of 0 for all, the first hundred updates of a training go into learning just this.
+    """
+    if model.ctc is None or model.ctc_tokenizer is None:
+        raise ValueError("--texts: the model has no CTC head; leave it out")
+    normalize = TextNormalizer()
+    heard = {model.blank_id}
+    for manifest in manifests:
+        for _, row in read_rows(manifest):
+            heard.update(model.ctc_tokenizer.encode(normalize(row.get("text") or "")))
+    if len(heard) == 1:
+        raise ValueError(f"--texts: there is no text in {', '.join(map(str, manifests))}")
+    layer = model.ctc.ctc_lo
+    with torch.no_grad():
+        torch.nn.init.xavier_uniform_(layer.weight)
+        layer.bias.fill_(UNHEARD)
+        layer.bias[sorted(heard)] = 0.0
+    return f"{len(heard) - 1} of {layer.out_features - 1} CTC units occur in the texts"
+
+
 def sections_of(source: Path, section: dict[str, Any]) -> dict[str, Any]:
     """Give the encoder's and the front end's settings of a NEST model; `freeze` stays as the YAML says."""
     found = initial_sections(source)
@@ -144,6 +183,8 @@ def write_parts(folder: Path, config: dict[str, Any], init: dict[str, Any]) -> N
             shutil.copyfile(init["ctc_ranks_from"], folder / RANKS)
         else:
             write_byte_ranks(folder / RANKS)
+        units = config.setdefault("dataset_conf", {}).setdefault("ctc_tokenizer_conf", {})
+        units["vocab_path"] = str(folder / RANKS)  # written as null: configuration.json finds it
 
 
 def take_encoder(model: FunASRNano, source: Path) -> str:
@@ -166,6 +207,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--encoder", help="one of init.encoders; the first one if not given")
     parser.add_argument(
         "--encoder-from", type=Path, help="NEST model whose encoder is taken, with its settings"
+    )
+    parser.add_argument(
+        "--texts", type=Path, action="append", help="manifest whose texts the CTC head is to expect"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--force", action="store_true", help="replace what is in --out")

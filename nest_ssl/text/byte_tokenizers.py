@@ -21,9 +21,9 @@ def write_byte_tokenizer(folder: str | os.PathLike, whole: Sequence[str] = ()) -
     """Write tokenizer.json and tokenizer_config.json of a byte-level tokenizer; gives its number of tokens.
 
     A text becomes one token per byte of its UTF-8, numbers 0 to 255 (0 is "!", as in Qwen's vocabulary),
-    except Qwen's control tokens and the strings in `whole`, which are one token each: the fixed parts of a prompt
-    would otherwise be longer than most answers.  Raises ValueError for a string in `whole` that is empty,
-    a single byte, double or a control token, and ModuleNotFoundError without the library `tokenizers`.
+    except Qwen's control tokens and the strings in `whole`, which are one token each: the fixed parts of a
+    prompt would otherwise be longer than most answers.  Raises ValueError for a string in `whole` that is
+    empty, a single byte, double or a control token, and ModuleNotFoundError without the library `tokenizers`.
     """
     try:
         import tokenizers
