@@ -3,6 +3,9 @@
 
 python utils/count_parameters.py [--config FILE] [key.path=value ...]
 python utils/count_parameters.py --sizes
+
+FILE may be a Fun-ASR model directory, or the config.yaml of one: no weights are needed, only the language
+model's config.json.  What is trained is what the configuration does not freeze.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from nest_ssl.bin.terminal import run  # noqa: E402  (the checkout need not be installed)
-from nest_ssl.config import load_config  # noqa: E402
+from nest_ssl.checkpoints.funasr_dir import CONFIG as FUN_ASR_CONFIG  # noqa: E402
+from nest_ssl.checkpoints.funasr_dir import MODEL as FUN_ASR  # noqa: E402
+from nest_ssl.config import load_config, resolved  # noqa: E402
+from nest_ssl.models.fun_asr_nano import FunASRNano  # noqa: E402
 from nest_ssl.models.registry import model_class_of  # noqa: E402
 
 CONFIG = ROOT / "conf" / "nest_fast-conformer.yaml"
@@ -43,7 +49,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, default=CONFIG, help="YAML file with a model: section")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="YAML file, or Fun-ASR directory")
     parser.add_argument(
         "--sizes", action="store_true", help="count the five sizes named in the configuration"
     )
@@ -59,15 +65,14 @@ def main(argv: list[str]) -> int:
         counts = module_counts(arguments.config, arguments.overrides)
         rows = {**counts, "all": _sums(counts)}
         print(_table("module", COLUMNS, {name: _row(*count) for name, count in rows.items()}))
-    print(f"\n{NOTE}")
+    if arguments.config == CONFIG:
+        print(f"\n{NOTE}")
     return 0
 
 
 def module_counts(config: Path, overrides: list[str]) -> dict[str, tuple[int, int]]:
     """Total and trained parameters of every part of the model, by its name; shared ones in one part only."""
-    model_config = load_config(config, overrides).model
-    with torch.device("meta"):
-        model = model_class_of(model_config)(model_config)
+    model = _model(config, overrides)
     parts = dict(model.named_children())
     # With mask_position post_conv the encoder holds the masking too, and pre_encoder nothing of its own.
     counted: dict[str, tuple[int, int]] = {}
@@ -76,6 +81,17 @@ def module_counts(config: Path, overrides: list[str]) -> dict[str, tuple[int, in
         counted[name] = parameter_counts(parts[name], seen)
         seen.update(id(p) for p in parts[name].parameters())
     return {name: counted[name] for name in parts}
+
+
+def _model(config: Path, overrides: list[str]) -> torch.nn.Module:
+    path = config / FUN_ASR_CONFIG if config.is_dir() else config
+    found = load_config(path, overrides)
+    with torch.device("meta"):
+        if found.get("model") == FUN_ASR:
+            return FunASRNano(resolved(found, str(path)), path.parent)
+        if "model" not in found:
+            raise ValueError(f"{path}: there is no key model; it names what is counted")
+        return model_class_of(found.model)(found.model)
 
 
 def parameter_counts(module: torch.nn.Module, seen: Collection[int] = ()) -> tuple[int, int]:

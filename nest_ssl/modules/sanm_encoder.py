@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,9 +104,9 @@ class SinusoidalPositionEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> the same shape and dtype."""
         half = x.shape[2] // 2
-        rates = torch.exp(
-            torch.arange(half, device=x.device, dtype=torch.float32) * (-math.log(10000) / (half - 1))
-        )
+        # In float32 from the logarithm on, as FunASR: a last bit here is seen behind twenty layers.
+        step = torch.tensor(10000.0, device=x.device).log() / (half - 1)
+        rates = torch.exp(torch.arange(half, device=x.device, dtype=torch.float32) * -step)
         angles = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.float32)[:, None] * rates
         return x + torch.cat((angles.sin(), angles.cos()), dim=1).to(x.dtype)
 
