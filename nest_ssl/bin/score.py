@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from nest_ssl.text.keyword_choice import TOP, frequent_terms
 from nest_ssl.text.keywords import Keywords, read_keywords
 from nest_ssl.text.score_table import as_json, page, summary
 from nest_ssl.text.scoring import FIELDS, HEADLINE, Scores, score
+
+NO_KEYWORDS = "no term is frequent in {}, so there is no KWER; --keywords FILE gives a list"
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
@@ -59,8 +64,15 @@ def keywords_of(arguments: argparse.Namespace) -> Keywords | None:
         return read_keywords(arguments.keywords)
     if arguments.keywords_from:
         texts = [said.text for said in read_references(arguments.keywords_from).values()]
-        return Keywords(frequent_terms(texts, arguments.keywords_top))
+        terms = frequent_terms(texts, arguments.keywords_top)
+        if terms:
+            return Keywords(terms)
+        log.warning("%s", NO_KEYWORDS.format(listed(arguments.keywords_from)))
     return None
+
+
+def listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 def write(
@@ -76,8 +88,9 @@ def write(
         f"* Code: {code_state(Path(__file__).resolve().parents[2])}; scored on {hardware()}",
     ]
     if arguments.keywords_from:
-        listed = ", ".join(map(str, arguments.keywords_from))
-        made.append(f"* Keywords: the {arguments.keywords_top} most frequent terms of {listed}")
+        source = listed(arguments.keywords_from)
+        chosen = f"the {arguments.keywords_top} most frequent terms of {source}"
+        made.append(f"* Keywords: {chosen if keywords else NO_KEYWORDS.format(source)}")
     made += [f"* {note}" for note in arguments.note]
     for name, folder in arguments.run:
         made += run_lines(name, folder)

@@ -39,7 +39,7 @@ def frequent_terms(texts: Sequence[str], top: int = TOP) -> list[str]:
 
     Terms: words of at least 4 letters that are no English function word; in Chinese and Japanese, which
     have no spaces, runs of 2 to 4 characters without a function character, unless at least 80 % of their
-    texts have them inside one longer run.  All are in at least 3 texts.  ValueError where none is.
+    texts have them inside one longer run.  All are in at least 3 texts; [] where none is.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -50,11 +50,6 @@ def frequent_terms(texts: Sequence[str], top: int = TOP) -> list[str]:
             if UNSPACED.match(term) and counts.get(part, 0) and number >= ABSORBED * counts[part]:
                 counts[part] = -abs(counts[part])  # still there for its own parts to be compared with
     ranked = sorted((term for term in counts if counts[term] > 0), key=lambda term: (-counts[term], term))
-    if not ranked:
-        raise ValueError(
-            f"no term is in {LEAST_UTTERANCES} of the {len(texts)} texts, so there are no keywords to take "
-            "from them; give a list with --keywords FILE"
-        )
     return ranked[:top]
 
 

@@ -76,6 +76,16 @@ def test_the_references_of_a_manifest_stand_in_for_those_of_the_rows(files, tmp_
     assert "lora (text): CER 25.00" in capsys.readouterr().out
 
 
+def test_keywords_come_from_training_texts_and_where_none_is_frequent_that_is_said(files, tmp_path, caplog):
+    train, out = tmp_path / "train.jsonl", tmp_path / "RESULTS.md"
+    for count, expected in ((3, "KWER"), (2, "so there is no KWER")):
+        rows = [{"id": f"t{i}", "audio_filepath": "a.wav", "text": "press one"} for i in range(count)]
+        train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert score.main(words(files, "--keywords-from", str(train), "--out", str(out))) == 0
+        assert expected in out.read_text(encoding="utf-8").split("## ")[-1 if count == 2 else 0]
+    assert "no term is frequent in" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
