@@ -41,7 +41,7 @@ def rows_of(path, frames):
 
 
 def test_the_table_counts_each_limit_in_its_own_unit(tmp_path):
-    # 3500 tokens are 35 s in the sampler; 3000 in the dataset are 60-ms frames, 180 s.
+    # 3500 tokens are 35 s of audio in the sampler; 8000 are 80 s in the index, 480 s in the dataset.
     train = rows_of(tmp_path / "train.jsonl", [5, 1000, 3400, 3600, 9000, 19000])
     context = Context(
         {"dataset_conf": {"max_source_length": 8000, "max_token_length": 3500, "batch_size": 6000}},
@@ -52,7 +52,7 @@ def test_the_table_counts_each_limit_in_its_own_unit(tmp_path):
     rows = {line[:29].strip(): int(line[67:75]) for line in table[1:]}
     assert rows["max_source_length   index"] == 2
     assert rows["min_source_length   index"] == 1
-    assert rows["max_source_length   dataset"] == 1  # 19000 / 6 = 3167 > 3000, the code's default
+    assert rows["max_source_length   dataset"] == 0
     assert rows["max_token_length    sampler"] == 3
     assert rows["max_token_length    dataset"] == 0
     assert rows["all"] == 4
