@@ -30,6 +30,12 @@ class MelFrontend:
         self.dither: float = self.featurizer.dither
         self.frame_shift = 1000 * self.featurizer.hop_length / self.fs
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.options  # the preprocessor holds Python's generator, a module
+
+    def __setstate__(self, options: dict[str, Any]) -> None:
+        type(self).__init__(self, **options)
+
     def output_size(self) -> int:
         """Give the width of a feature frame."""
         return int(self.featurizer.fb.shape[1]) * self.featurizer.frame_splicing
