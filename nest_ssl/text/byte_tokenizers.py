@@ -68,8 +68,8 @@ def write_byte_tokenizer(folder: str | os.PathLike, whole: Sequence[str] = ()) -
 def write_byte_ranks(path: str | os.PathLike) -> int:
     """Write a tiktoken ranks file whose pieces are the 256 bytes; gives their number.
 
-    A CTC head over it has 257 classes, the blank last (`ctc_vocab_size: 257`): the 1,679 special tokens that
-    the tokenizer appends do not occur in a normalised text.
+    With the 1,679 special tokens that the tokenizer appends and the blank, a CTC head over it has 1,936
+    classes (`ctc_vocab_size`).
     """
     lines = (f"{base64.b64encode(bytes([value])).decode()} {value}" for value in range(BYTES))
     with replaced(Path(path)) as temporary:

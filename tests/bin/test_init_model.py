@@ -61,7 +61,7 @@ def test_the_directory_is_complete_and_loads(tmp_path):
     assert {p.name for p in (tmp_path / "m" / "Qwen3-0.6B").iterdir()} >= {"config.json", "tokenizer.json"}
     model = load(tmp_path / "m")
     assert model.frame_s == pytest.approx(0.04)
-    assert model.blank_id == 256
+    assert model.blank_id == 256 + 1679
     assert model.llm.config.vocab_size == model.tokenizer.vocab_size
     assert model.llm.config.eos_token_id == model.tokenizer.encode("<|im_end|>")[0]
     assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -90,8 +90,9 @@ def test_a_nest_encoder_comes_with_its_weights_and_settings(tmp_path, nest):
 def test_the_ctc_head_expects_the_units_of_the_texts(tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"text": "Ab, ba!"}\n{"text": null}\n', encoding="utf-8")
     make(tmp_path / "m", "--texts", str(tmp_path / "texts.jsonl"), *TINY)
-    bias = load(tmp_path / "m").ctc.ctc_lo.bias
-    assert [i for i, value in enumerate(bias.tolist()) if value == 0.0] == sorted([*b" ab", 256])
+    model = load(tmp_path / "m")
+    bias = model.ctc.ctc_lo.bias
+    assert [i for i, value in enumerate(bias.tolist()) if value == 0.0] == sorted([*b" ab", model.blank_id])
     assert bias.min() == bias[ord("A")] == init_model.UNHEARD
 
 

@@ -1,4 +1,4 @@
-"""The whole recipe, run.sh with real verbs, on the prompts of tests/data and with a tiny model."""
+"""The recipe up to the pre-trained model: run.sh with real verbs, the prompts of tests/data, a tiny model."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def test_the_recipe_goes_from_packages_to_a_model_and_goes_on_after_kills(checko
     data = checkout / "egs" / "asterisk" / "data"
     pretrain = checkout / "egs" / "asterisk" / "exp" / "small" / "pretrain"
     options = ["--deb-dir", str(packages), *SPLITS, *SIZES]
+    up_to_pretrain = [*options, "--stop-stage", "pretrain"]
 
     output = run(checkout, *options, "--stop-stage", "manifests")
     assert "stage 2 (manifests)" in output
@@ -70,11 +71,11 @@ def test_the_recipe_goes_from_packages_to_a_model_and_goes_on_after_kills(checko
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
     assert {"channel" in row for row in splits["train"]} == {True, False}
 
-    process = start(checkout, *options)
+    process = start(checkout, *up_to_pretrain)
     wait_for(pretrain / "train.log", " step 3/12", process)
     os.killpg(process.pid, signal.SIGKILL)  # run.sh itself; its guard stops the stage
     process.communicate()
-    output = run(checkout, *options)
+    output = run(checkout, *up_to_pretrain)
     assert "stage 0 (data) already done, skipped" in output
     assert "was killed" in output
     log = (pretrain / "train.log").read_text()
@@ -82,7 +83,7 @@ def test_the_recipe_goes_from_packages_to_a_model_and_goes_on_after_kills(checko
     model = EncDecDenoiseMaskedTokenPredModel.restore_from(pretrain / "final.nemo")
     assert model.cfg.encoder.d_model == 16
 
-    assert "nothing to do" in run(checkout, *options)
+    assert "nothing to do" in run(checkout, *up_to_pretrain)
     status = run(checkout, *options, "--status")
     assert status.count(" done") == 4
 
