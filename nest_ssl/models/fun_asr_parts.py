@@ -123,7 +123,10 @@ def build_llm(config: Mapping[str, Any], folder: Path) -> nn.Module:
     except Exception as error:  # of transformers' own kinds: a value of a wrong type, sizes that do not fit
         raise ValueError(f"{folder}/config.json: no language model that transformers has: {error}") from error
     if section.get("activation_checkpoint", False):
-        llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(llm, "activation_checkpointing_enable"):  # its name from transformers 5 on
+            llm.activation_checkpointing_enable({"use_reentrant": False})
+        else:
+            llm.gradient_checkpointing_enable({"use_reentrant": False})
     return frozen(llm, section.get("freeze", True)).to(DTYPES[name])
 
 

@@ -244,10 +244,14 @@ class FunASRNanoForTraining(FunASRNano):
                 part.data = part.data.to(DTYPES[self.llm_dtype])
 
     def _checkpoint_gradients(self, wanted: bool) -> None:
-        """Recompute the layers' activations in the backward pass instead of keeping them."""
-        for part in (self.audio_encoder, self.audio_adaptor, self.ctc_decoder):
-            if part is not None:
-                part.gradient_checkpointing = wanted
+        """Recompute the layers' activations in the backward pass instead of keeping them.
+
+        A section's own activation_checkpoint, FunASR's key, holds whatever is `wanted` for all.
+        """
+        for name in ("audio_encoder", "audio_adaptor", "ctc_decoder"):
+            if (part := getattr(self, name)) is not None:
+                section = self.config.get(f"{name}_conf") or {}
+                part.gradient_checkpointing = wanted or bool(section.get("activation_checkpoint", False))
         for layer in self.llm.get_decoder().layers:
             layer.__dict__.pop("forward", None)
             if wanted:  # not by transformers, which spares a frozen language model: it is in eval mode
