@@ -99,3 +99,27 @@ def test_shared_parameters_count_once(table):
     assert post_conv["pre_encoder"]["total"] == 0
     assert post_conv["mask_processor"]["total"] == 512
     assert post_conv["all"]["trained"] == pre_conv["all"]["trained"]
+
+
+def test_a_fun_asr_directory_is_counted_part_by_part(table):
+    pytest.importorskip("transformers")
+    counts, output = table("--config", str(ROOT / "tests" / "golden" / "funasr" / "nano_2512"))
+    trained = ("ctc_decoder", "ctc")  # as published: all else is frozen
+    expected = {
+        "audio_encoder": 221_136_992,
+        "llm": 596_049_920,
+        "audio_adaptor": 12_604_928,
+        "ctc_decoder": 8_021_632,
+        "ctc": 31_044_195,
+    }
+    assert {name: row["total"] for name, row in counts.items()} == {**expected, "all": 868_857_667}
+    assert {name for name, row in counts.items() if row["trained"]} == {*trained, "all"}
+    assert "120M" not in output
+
+
+def test_the_stages_train_what_they_say(table):
+    pytest.importorskip("transformers")
+    config = str(ROOT / "tests" / "golden" / "funasr" / "nano_2512" / "config.yaml")
+    counts, _ = table("--config", config, "audio_encoder_conf.freeze=false", "ctc_decoder_conf.freeze=true")
+    assert counts["audio_encoder"]["trained"] == 221_136_992
+    assert counts["ctc_decoder"]["frozen"] == 8_021_632
