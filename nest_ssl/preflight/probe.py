@@ -71,6 +71,8 @@ def wanted(context: Context) -> str | None:
         return "switched off"
     if context.model is None:
         return "no model was built"
+    if any(parameter.is_meta for parameter in context.model.parameters()):
+        return "the weights are too large to be copied for a check; --probe does it, a GPU passes in seconds"
     if context.probe is None:
         return "no training data to run it on"
     if asked is None and context.device.type == "cpu" and (context.num_parameters or 0) > SMALL:

@@ -181,10 +181,7 @@ def _cure_of(error: str) -> str:
 
 def check_weights(context: Context) -> Iterator[Finding]:
     """Check the weights themselves: values, widths against tokenizers, which parts are there."""
-    named = _named(context)
-    if not named:
-        return
-    bad = [name for name, tensor in named if tensor.is_floating_point() and not _finite(tensor)]
+    bad = [name for name, tensor in _named(context) if tensor.is_floating_point() and not _finite(tensor)]
     if bad:
         yield Finding(
             "error",
@@ -273,9 +270,11 @@ def _vocabulary(context: Context) -> Iterator[Finding]:
 
 
 def _named(context: Context) -> list[tuple[str, torch.Tensor]]:
-    if context.model is not None:
-        return [*context.model.named_parameters(), *context.model.named_buffers()]
-    return list((context.state or {}).items())
+    """Give the tensors that hold values; those of a model on `meta` were looked at when they were read."""
+    if context.model is None:
+        return list((context.state or {}).items())
+    named = [*context.model.named_parameters(), *context.model.named_buffers()]
+    return [(name, tensor) for name, tensor in named if not tensor.is_meta]
 
 
 def _finite(tensor: torch.Tensor) -> bool:
