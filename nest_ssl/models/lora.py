@@ -137,12 +137,12 @@ def _chosen(llm: nn.Module, targets: Any) -> list[str]:
         )
     linear = [name for name, module in llm.named_modules() if isinstance(module, nn.Linear)]
     chosen = [name for name in linear if any(target in name.split(".") for target in targets)]
-    parts = {part for name in linear for part in name.split(".") if not part.isdigit()}
+    parts = {part for name in linear for part in name.split(".")}
     for target in targets:
         if target not in parts:
             raise ValueError(
                 f"llm_conf.lora_conf.target_modules: {target!r} is no layer of the language model; "
-                f"{suggestion(str(target), sorted(parts))}"
+                f"{suggestion(str(target), sorted(part for part in parts if not part.isdigit()))}"
             )
     return chosen
 
