@@ -67,8 +67,7 @@ def training_table(runs: Sequence[tuple[str, Path]]) -> list[str]:
     lines = [
         "## Training",
         "",
-        "| run | steps | validation loss, first | best | fall | hours of audio | hours | ms a step | memory, "
-        "GB |",
+        "| run | steps | val_loss: first | best | fall | hours of audio | hours | ms a step | memory |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, folder in runs:

@@ -63,7 +63,7 @@ def _table(scores: Scores, baseline: Sequence[str]) -> list[str]:
     metrics = [m for m in METRICS if any(m in row.rates for row in scores.rows)]
     heads = ["system", "output", *(m.upper() for m in metrics)]
     if baseline:
-        heads += [f"CER gain over the better of {' and '.join(baseline)}", "p"]
+        heads += [f"CER gain over {_better(baseline)}", "p"]
     lines = [_cells(heads), "|---" * len(heads) + "|"]
     for row in scores.rows:
         mark = "**" if row.field == HEADLINE else ""
@@ -146,10 +146,14 @@ def _definitions(scores: Scores, baseline: Sequence[str]) -> list[str]:
     )
     if baseline:
         lines.append(
-            f"* Gain: 1 - CER / CER of the better of {' and '.join(baseline)} in the same output (the better "
-            "one on this set, held fixed while drawing)."
+            f"* Gain: 1 - CER / CER of {_better(baseline)} in the same output (the better one on this "
+            "set, held fixed while drawing)."
         )
     return [*lines, ""]
+
+
+def _better(baseline: Sequence[str]) -> str:
+    return baseline[0] if len(baseline) == 1 else f"the better of {' and '.join(baseline)}"
 
 
 def _cells(cells: Sequence[str]) -> str:
