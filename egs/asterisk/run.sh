@@ -144,7 +144,7 @@ score() {
     systems+=(--run "$name=$exp/$name")
   done
   python3 -m nest_ssl.bin.score "${systems[@]}" --baseline base,control \
-    --references "$data/finetune/test_gsm.jsonl" --keywords "$recipe/local/keywords.txt" \
+    --keywords "$recipe/local/keywords.txt" \
     --json "$exp/scores.json" --out "$exp/SCORES.md" --title "egs/asterisk, $tag"
 }
 

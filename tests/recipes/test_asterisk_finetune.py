@@ -80,7 +80,8 @@ def test_the_recipe_goes_from_packages_to_the_table(checkout, packages):
     options = ["--deb-dir", str(packages), *OPTIONS, *FEW, "--base-conf", LIGHT, "--adapt-conf", LIGHT]
     run(checkout, *options)
 
-    held_out = {row["key"] for row in rows(data / "finetune" / "test_gsm.jsonl")}
+    test = rows(data / "finetune" / "test_gsm.jsonl")
+    held_out = {row["key"] for row in test}
     assert held_out
     for trained in (
         "manifests/train",
@@ -92,7 +93,7 @@ def test_the_recipe_goes_from_packages_to_the_table(checkout, packages):
         assert not held_out & {row["key"] for row in rows(data / f"{trained}.jsonl")}, trained
     for name in SYSTEMS:
         decoded = rows(exp / "decode" / f"{name}.jsonl")
-        assert {row["key"] for row in decoded} == held_out
+        assert {row["key"] for row in decoded} == {row["id"] for row in test}
         assert all({"text", "text_llm", "text_ctc"} <= row.keys() for row in decoded)
     page = (exp / "RESULTS.md").read_text(encoding="utf-8")
     for name in SYSTEMS:

@@ -21,7 +21,7 @@ from nest_ssl.files.rows import audio_path, split_of
 from nest_ssl.text.normalization import TextNormalizer
 
 SPLITS = ("train", "dev", "test")
-KEPT = ("duration", "lang", "key", "id")
+KEPT = ("duration", "lang", "key")
 
 
 def main(argv: list[str]) -> int:
@@ -79,9 +79,9 @@ def labelled(
             dropped[f"{version}: shorter or longer than wanted"] += 1
         else:
             path = os.path.relpath(audio_path(row, manifest), arguments.out)
-            found.append(
-                {"audio_filepath": path, "text": text} | {key: row[key] for key in KEPT if key in row}
-            )
+            identity = f"{manifest.stem}/{row['id']}"  # two channels of a prompt have the same id
+            kept = {key: row[key] for key in KEPT if key in row}
+            found.append({"audio_filepath": path, "text": text, **kept, "id": identity})
     return found
 
 
