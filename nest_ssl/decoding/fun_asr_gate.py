@@ -20,8 +20,7 @@ BANDS_HZ = (200.0, 500.0, 900.0, 1400.0, 2000.0, 2700.0, 3400.0)  # edges within
 QUIETEST = 1e-10  # power of a band in silence
 # Range of the level in the band where it is largest: noise has up to 5, comfort noise 8, of 500 words and
 # sentences over a simulated telephone 498 have more than 12, a short vowel may have 7.
-NOISE_DB = 5.0  # nobody speaks, whatever CTC says
-STEADY_DB = 9.0  # nobody speaks, where there is no CTC to say otherwise
+STEADY_DB, STEADY_SHORT_DB, SHORT_S = 9.0, 7.25, 1.0  # nobody speaks below, whatever CTC says
 LITTLE_DB = 12.0  # where only a CTC branch that is sure is believed
 SURE = 0.7  # mean probability of the labels that CTC gives
 
@@ -56,7 +55,8 @@ def gate(samples: np.ndarray, rate: int, log_probs: np.ndarray | None, blank: in
         steady = changes is not None and changes < LITTLE_DB
         if not heard.any() or (steady and confidence < SURE):
             silent = "ctc"
-    steady = changes is not None and changes < (STEADY_DB if confidence is None else NOISE_DB)
+    least = STEADY_DB if len(samples) >= SHORT_S * rate else STEADY_SHORT_DB
+    steady = changes is not None and changes < least
     if silent is None and (level is None or level < FAINTEST_DBOV or steady):
         silent = "level"
     return Gate(silent, _rounded(confidence), _rounded(mean_blank), _rounded(changes), level)

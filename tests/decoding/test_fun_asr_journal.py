@@ -77,7 +77,7 @@ def test_a_spoilt_line_is_named(tmp_path):
     filled(tmp_path / "h", "a")
     with open(tmp_path / "h.journal", "a") as file:
         file.write("nonsense\n")
-    with pytest.raises(ValueError, match="h.journal:3"):
+    with pytest.raises(ValueError, match=r"h\.journal:3"):
         Journal(tmp_path / "h", SETTINGS)
 
 

@@ -1,4 +1,6 @@
-"""Long recordings: no word is lost or doubled where they are cut, by a stand-in that knows what is said when."""
+"""Long recordings: no word is lost or doubled where they are cut; a stand-in knows what is said when."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from nest_ssl.decoding.fun_asr_recordings import join_windows
 from nest_ssl.decoding.fun_asr_windows import UNIT, joined_text, plan_windows, timed_units
 
 RATE = 1000
-WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike".split()
+WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett", "kilo"]
 
 
 def speech(seed: int, count: int, pauses: bool, words: list[str]) -> tuple[np.ndarray, list]:
@@ -55,7 +57,7 @@ def test_no_word_is_lost_or_doubled(seed, glue, words, pauses, stamped):
     samples, said = speech(seed, 150, pauses, words)
     plan = plan_windows(samples, RATE, 10.0, 3.0)
     assert len(plan) > 4
-    assert any(a.end > b.start for a, b in zip(plan, plan[1:], strict=False)) != pauses
+    assert any(a.end > b.start for a, b in pairwise(plan)) != pauses
     jitter = np.random.default_rng(seed)
     heard = [recognize(said, window, jitter, glue, stamped) for window in plan]
     text, stamps = join_windows(plan, RATE, [one for one, _ in heard], [one for _, one in heard])
@@ -73,7 +75,7 @@ def test_windows_cover_everything_and_are_never_too_long(seconds, level):
     plan = plan_windows(samples, RATE, 30.0, 4.0)
     assert plan[0].start == 0 and plan[-1].end == plan[-1].seam == len(samples)
     assert all(window.end - window.start <= 30 * RATE for window in plan)
-    for window, following in zip(plan, plan[1:], strict=False):
+    for window, following in pairwise(plan):
         assert window.start < following.start <= window.seam <= window.end
 
 
