@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 
 import nest_ssl
 from nest_ssl.files.manifest import read_rows
+from nest_ssl.files.system import processor_name, usable_cpus
 
 
 def code_state(root: Path) -> str:
@@ -26,8 +25,7 @@ def code_state(root: Path) -> str:
 
 def hardware() -> str:
     """Give processor, cores that this process may use, and the GPUs that the driver lists."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = f"{_processor()}, {cores} cores"
+    found = f"{processor_name()}, {usable_cpus()} cores"
     gpus = _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).splitlines()
     return f"{found}, {len(gpus)} x {gpus[0].strip()}" if gpus else f"{found}, no GPU"
 
@@ -101,23 +99,15 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def _git(root: Path, *words: str) -> str:
     return _output(["git", "-C", str(root), *words])
 
 
 def _output(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", timeout=20, check=False
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -134,6 +135,16 @@ def usable_cpus() -> int:
         if quota != "max":
             count = min(count, max(1, round(int(quota) / int(period))))
     return max(1, count)
+
+
+def processor_name() -> str:
+    """Give the name of the processor as the system states it; where it states none its kind, as x86_64."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            named = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        named = []
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 def loaded_libraries(word: str) -> set[str]:
