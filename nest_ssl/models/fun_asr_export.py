@@ -25,7 +25,6 @@ from nest_ssl.checkpoints.funasr_writer import as_stored, portable_config
 from nest_ssl.checkpoints.nemo_archive import write_nemo
 from nest_ssl.checkpoints.plain_yaml import read_plain_yaml
 from nest_ssl.checkpoints.safetensors_dir import CONFIG, STATE, write_safetensors_dir
-from nest_ssl.files.tensors import separate
 from nest_ssl.models.fun_asr_files import with_lora, with_provenance
 from nest_ssl.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
 
@@ -167,7 +166,8 @@ def to_nemo(source: FunASRSource, out: Path, dtype: str, base: str | None = None
     if out.suffix != ".nemo":
         raise ValueError(f"{out}: the name of a NeMo archive ends in .nemo")
     config, state = _nest_encoder(source)
-    write_nemo(out, config, separate(state), config["target"])
+    whole = {key: value.clone() for key, value in state.items()}  # a view would bring its storage along
+    write_nemo(out, config, whole, config["target"])
 
 
 def _nest_encoder(source: FunASRSource) -> tuple[dict[str, Any], dict[str, Tensor]]:
