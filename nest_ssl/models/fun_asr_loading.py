@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -42,7 +43,9 @@ def load_directory(
     if dtype is not None:
         section = {**section, "llm_dtype": dtype_name(dtype)}
         config = {**config, "llm_conf": section}
-    model = cls(config, found.path)
+    with _no_initial_weights():
+        model = cls(config, found.path)
+    model.llm.tie_weights()  # which is a part of the initialisation left out
     if section.get("use_lora", False):
         from nest_ssl.models.lora import add_lora
 
@@ -58,6 +61,21 @@ def load_directory(
         model.drop_ctc()
     model.load_account = account
     return model.eval()
+
+
+@contextmanager
+def _no_initial_weights() -> Iterator[None]:
+    """Leave parameters as they come from memory: drawing those of the released model takes 20 s, for nothing.
+
+    Nothing may be read before every key is loaded, which `load_weights` sees to.
+    """
+    try:
+        from transformers.initialization import no_init_weights
+    except ImportError:  # transformers before 5, or none, which the language model's own message tells
+        yield
+        return
+    with no_init_weights():
+        yield
 
 
 def dtype_name(dtype: str | torch.dtype) -> str:

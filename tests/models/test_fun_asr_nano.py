@@ -1,5 +1,7 @@
 """FunASRNano: geometry, placeholders, dtypes, prompts, what its configuration may say."""
 
+import sys
+
 import pytest
 import torch
 
@@ -267,3 +269,19 @@ def test_dtypes_have_funasrs_names():
     assert [dtype_name(d) for d in ("fp32", "bfloat16", torch.float16)] == ["fp32", "bf16", "fp16"]
     with pytest.raises(ValueError, match="'int8' is not one of"):
         dtype_name("int8")
+
+
+def test_without_transformers_it_is_said_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ModuleNotFoundError, match=r'transformers: pip install -e "\.\[llm\]"'):
+        built(folder)
+
+
+def test_loading_draws_nothing_and_ties_the_output_layer(folder):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    model = FunASRNano.from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.llm.lm_head.weight is model.llm.get_input_embeddings().weight
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert not model.training
