@@ -19,9 +19,10 @@ DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Call `main(sys.argv[1:])` and exit with what it gives; bad input ends in one line, not in a traceback.
 
-    ValueError and OSError are what verbs raise for bad data and paths; anything else is a fault of ours
-    and keeps its traceback.  NEST_TRACEBACK=1 keeps all of them.  When whoever reads standard output has gone
-    (`... | head`) the verb ends quietly.
+    ValueError and OSError are what verbs raise for bad data and paths, ModuleNotFoundError with a cause for a
+    library of an extra that is not installed; anything else is a fault of ours and keeps its traceback.
+    NEST_TRACEBACK=1 keeps all of them.  When whoever reads standard output has gone (`... | head`) the verb
+    ends quietly.
     """
     start_logging()
     try:
@@ -30,7 +31,9 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.__cause__ is None:
+            raise
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             # python flushes what is left when it ends, and would complain of the pipe again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

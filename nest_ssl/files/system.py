@@ -137,6 +137,19 @@ def usable_cpus() -> int:
     return max(1, count)
 
 
+def available_memory() -> int | None:
+    """Give the bytes that processes may still take, of the machine and of its container; None if unknown."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):  # "max" where the container has no limit
+        folder = Path("/sys/fs/cgroup")
+        limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+        found.append(max(0, limit - used))
+    return min(found) if found else None
+
+
 def processor_name() -> str:
     """Give the name of the processor as the system states it; where it states none its kind, as x86_64."""
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nest_ssl.files.system import available_memory
 from nest_ssl.models.fun_asr_trainable import trainable_names
 from nest_ssl.preflight.context import Context
 from nest_ssl.preflight.report import Finding
@@ -182,12 +183,7 @@ def device_memory(device: torch.device) -> int | None:
     """Give the bytes that a device has free for us; None where that is not to be had."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    free = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return int(free) * 1024 if free is not None else None
+    return available_memory()
 
 
 def check_disk(context: Context) -> Iterator[Finding]:
