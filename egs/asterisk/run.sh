@@ -38,8 +38,8 @@ beam=8            # hypotheses of the language model in decoding
 parse_options "$@"
 
 case $preset in
-default) chosen=(2000 nest 1200 '300 200 150') ;;
-quick) chosen=(60 random 500 '120 60 60') ;;
+default) chosen=(2000 nest '800 300 500' '300 200 150') ;;
+quick) chosen=(60 random '400 120 100' '120 60 60') ;;
 *)
   echo "run.sh: --preset $preset is neither default nor quick" >&2
   exit 2
@@ -47,10 +47,10 @@ quick) chosen=(60 random 500 '120 60 60') ;;
 esac
 max_steps=${max_steps:-${chosen[0]}}
 start=${start:-${chosen[1]}}
-base_steps=${base_steps:-${chosen[2]}}
+read -ra base_parts <<<"${base_steps:-${chosen[2]}}"
 read -ra steps <<<"${adapt_steps:-${chosen[3]}}"
-[ ${#steps[@]} = 3 ] || {
-  echo "run.sh: --adapt-steps takes three numbers in one word, as in '300 200 150'" >&2
+[ "${#base_parts[@]} ${#steps[@]}" = '3 3' ] || {
+  echo "run.sh: --base-steps and --adapt-steps take three numbers in one word, as in '300 200 150'" >&2
   exit 2
 }
 
@@ -105,18 +105,10 @@ pretrain() {
 
 # The stand-in for a released checkpoint: the same parts, small.
 train_base() {
-  local from=()
-  if [ "$encoder" = conformer ] && [ "$start" = nest ]; then
-    from=(--encoder-from "$exp/pretrain/final.nemo")
-  else
-    echo "the encoder ($encoder) starts from random weights"
-  fi
-  python3 -m nest_ssl.bin.init_model --config "$recipe/conf/model.yaml" --encoder "$encoder" --seed "$seed" \
-    --texts "$data/finetune/train_wideband.jsonl" --out "$exp/init" --force "${from[@]}"
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} \
-    python3 -m nest_ssl.bin.finetune --part all --config "$recipe/conf/base.yaml" --model "$exp/init" \
-    --train "$data/finetune/train_wideband.jsonl" --valid "$data/finetune/dev_wideband.jsonl" --out "$exp/base" \
-    "${trainer[@]}" ++train_conf.devices="$devices" ++train_conf.max_steps="$base_steps" "${base_more[@]}"
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python3 "$recipe/local/train_base.py" --exp "$exp" --conf "$recipe/conf" \
+    --ctc-conf "$root/conf/ctc_fast-conformer.yaml" --train "$data/finetune/train_wideband.jsonl" \
+    --valid "$data/finetune/dev_wideband.jsonl" --encoder "$encoder" --start "$start" --steps "$@" \
+    --seed "$seed" --devices "$devices" --accelerator "$accelerator" "${base_more[@]}"
 }
 
 # adapt PART CONFIG FROM CONTROL_FROM STEPS TRAIN VALID: a stage, and its control on wideband beside it.
@@ -209,9 +201,9 @@ stage 3 pretrain in:"$data/manifests/train.jsonl" in:"$data/manifests/dev.jsonl"
   out:"$exp/pretrain" out:"$exp/pretrain/final.nemo" \
   -- pretrain "${settings[@]}" "${more[@]}"
 stage 4 base in:"$exp/pretrain/final.nemo" in:"$data/finetune/train_wideband.jsonl" \
-  in:"$data/finetune/dev_wideband.jsonl" in:"$recipe/conf/model.yaml" in:"$recipe/conf/base.yaml" \
-  out:"$exp/base/model/model.pt" \
-  -- train_base
+  in:"$data/finetune/dev_wideband.jsonl" in:"$recipe/conf/model.yaml" in:"$recipe/conf/base_heads.yaml" \
+  in:"$recipe/conf/base.yaml" in:"$root/conf/ctc_fast-conformer.yaml" out:"$exp/base/model/model.pt" \
+  -- train_base "${base_parts[@]}"
 stage 5 encoder in:"$exp/base/model/model.pt" in:"$data/finetune/adapt.jsonl" \
   in:"$data/finetune/adapt_dev.jsonl" in:"$recipe/conf/stage1_encoder.yaml" \
   out:"$exp/encoder/model/model.pt" out:"$exp/control_encoder/model/model.pt" \
