@@ -2,9 +2,9 @@
 # From real telephone prompts to an adapted LLM recogniser and its table, from nothing, on a CPU.
 #
 # Fetches the Asterisk prompts (five languages, two hours, Debian packages or the upstream releases), sends
-# them through simulated telephone channels, pre-trains a small NEST FastConformer on all of them, trains a small
-# Fun-ASR-Nano with that encoder on wideband English, adapts it to the telephone in three stages, and scores
-# each stage on real 8 kHz GSM prompts that no training has heard.
+# them through simulated telephone channels, pre-trains a small NEST FastConformer on all of them, trains a
+# small Fun-ASR-Nano with that encoder on wideband English, adapts it to the telephone in three stages, and
+# scores each stage on real 8 kHz GSM prompts that no training has heard.
 # Follow a run with: tail -f egs/asterisk/exp/small/*/train.log
 
 set -euo pipefail
@@ -105,7 +105,8 @@ pretrain() {
 
 # The stand-in for a released checkpoint: the same parts, small.
 train_base() {
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python3 "$recipe/local/train_base.py" --exp "$exp" --conf "$recipe/conf" \
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} \
+    python3 "$recipe/local/train_base.py" --exp "$exp" --conf "$recipe/conf" \
     --ctc-conf "$root/conf/ctc_fast-conformer.yaml" --train "$data/finetune/train_wideband.jsonl" \
     --valid "$data/finetune/dev_wideband.jsonl" --encoder "$encoder" --start "$start" --steps "$@" \
     --seed "$seed" --devices "$devices" --accelerator "$accelerator" "${base_more[@]}"
@@ -123,8 +124,8 @@ adapt() {
 # Every system on the same real telephone prompts; the weight of CTC is chosen on the dev prompts for each.
 decode() {
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} on_cpu --max-jobs-run "$nj" JOB=1:5 "$exp/log/decode.JOB.log" \
-    python3 "$recipe/local/decode_one.py" --number JOB --systems base control=control_lora encoder adaptor lora \
-    --exp "$exp" --dev "$data/finetune/dev_gsm.jsonl" --test "$data/finetune/test_gsm.jsonl" --beam "$beam"
+    python3 "$recipe/local/decode_one.py" --number JOB \
+    --systems base control=control_lora encoder adaptor lora --exp "$exp" --dev "$data/finetune/dev_gsm.jsonl" --test "$data/finetune/test_gsm.jsonl" --beam "$beam"
 }
 
 score() {
@@ -191,10 +192,12 @@ stage 0 data at:"$data" \
   out:"$data/noise.jsonl" out:"$data/local/report.json" \
   -- fetch_and_prepare
 stage 1 simulate at:"$data" in:"$data/prompts.jsonl" in:"$data/noise.jsonl" in:"$root/conf/telephone.yaml" \
-  out:"$data/telephone" out:"$data/telephone.jsonl" out:"$data/telephone_gsm" out:"$data/telephone_gsm.jsonl" \
+  out:"$data/telephone" out:"$data/telephone.jsonl" \
+  out:"$data/telephone_gsm" out:"$data/telephone_gsm.jsonl" \
   -- simulate
-stage 2 manifests at:"$data" in:"$data/prompts.jsonl" in:"$data/telephone.jsonl" in:"$data/prompts_gsm.jsonl" \
-  in:"$data/telephone_gsm.jsonl" out:"$data/manifests/train.jsonl" out:"$data/manifests/dev.jsonl" \
+stage 2 manifests at:"$data" in:"$data/prompts.jsonl" in:"$data/telephone.jsonl" \
+  in:"$data/prompts_gsm.jsonl" in:"$data/telephone_gsm.jsonl" \
+  out:"$data/manifests/train.jsonl" out:"$data/manifests/dev.jsonl" \
   out:"$data/manifests/test.jsonl" out:"$data/finetune/report.json" out:"$data/finetune/test_gsm.jsonl" \
   -- make_manifests
 stage 3 pretrain in:"$data/manifests/train.jsonl" in:"$data/manifests/dev.jsonl" \

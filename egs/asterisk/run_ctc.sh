@@ -42,8 +42,8 @@ prepare_data() {
 pretrain_or_take() {
   local model=$nest_model
   if [ -z "$model" ]; then
-    bash "$recipe/run.sh" --stage pretrain --stop-stage pretrain "${run_options[@]}" --max-steps "$pretrain_steps" \
-      --accelerator "$accelerator" --pretrain-conf "${pretraining[*]} $pretrain_conf"
+    bash "$recipe/run.sh" --stage pretrain --stop-stage pretrain "${run_options[@]}" \
+      --max-steps "$pretrain_steps" --accelerator "$accelerator" --pretrain-conf "${pretraining[*]} $pretrain_conf"
     model=${exp%/*}/$tag-nest/pretrain
   fi
   python3 "$recipe/local/ctc_pretrained.py" --model "$model" --out "$exp/nest.json"
