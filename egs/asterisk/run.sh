@@ -125,7 +125,8 @@ adapt() {
 decode() {
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} on_cpu --max-jobs-run "$nj" JOB=1:5 "$exp/log/decode.JOB.log" \
     python3 "$recipe/local/decode_one.py" --number JOB \
-    --systems base control=control_lora encoder adaptor lora --exp "$exp" --dev "$data/finetune/dev_gsm.jsonl" --test "$data/finetune/test_gsm.jsonl" --beam "$beam"
+    --systems base control=control_lora encoder adaptor lora --exp "$exp" \
+    --dev "$data/finetune/dev_gsm.jsonl" --test "$data/finetune/test_gsm.jsonl" --beam "$beam"
 }
 
 score() {

@@ -43,7 +43,8 @@ pretrain_or_take() {
   local model=$nest_model
   if [ -z "$model" ]; then
     bash "$recipe/run.sh" --stage pretrain --stop-stage pretrain "${run_options[@]}" \
-      --max-steps "$pretrain_steps" --accelerator "$accelerator" --pretrain-conf "${pretraining[*]} $pretrain_conf"
+      --max-steps "$pretrain_steps" --accelerator "$accelerator" \
+      --pretrain-conf "${pretraining[*]} $pretrain_conf"
     model=${exp%/*}/$tag-nest/pretrain
   fi
   python3 "$recipe/local/ctc_pretrained.py" --model "$model" --out "$exp/nest.json"
