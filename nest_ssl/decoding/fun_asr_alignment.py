@@ -58,7 +58,7 @@ def aligned_path(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> np
     path = np.empty(num_frames, dtype=np.int64)
     for frame in range(num_frames - 1, -1, -1):
         path[frame] = states[state]
-        state -= moves[frame, state]
+        state -= int(moves[frame, state])  # an int8 would take the state with it
     return path
 
 

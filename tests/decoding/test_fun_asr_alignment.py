@@ -55,3 +55,13 @@ def test_timestamps_are_the_spans_of_the_path():
 
 def test_text_that_cannot_be_aligned_has_no_timestamps():
     assert timestamps(log_probs(0), "abababab", Letters(), BLANK, 0.06) == []
+
+
+def test_a_text_of_more_labels_than_fit_into_a_byte_is_aligned():
+    labels = [1 + i % 2 for i in range(200)]
+    log_probs = np.full((400, 4), -9.0, dtype=np.float32)
+    for frame in range(400):
+        log_probs[frame, labels[frame // 2] if frame % 2 else 3] = 0.0
+    path = aligned_path(log_probs, labels, blank=3)
+    assert path is not None
+    assert path[1::2].tolist() == labels
