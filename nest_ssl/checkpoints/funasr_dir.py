@@ -97,6 +97,8 @@ def read_model_dir(
     merged = _merged(stored, metas, overrides, config_path)
     notes: list[str] = []
     asked = init_param if init_param is not None else _init_param_of(overrides)
+    if asked is None:
+        _check_no_run(directory, stored)
     weights = _weights(directory, asked, stored.get("init_param"), metas, absent, notes)
     files = _files(merged, directory, notes)
     for name, found in files.items():
@@ -193,6 +195,24 @@ def _init_param_of(overrides: Mapping[str, Any] | Sequence[str] | None) -> str |
         return overrides.get("init_param")
     given = [word.partition("=")[2] for word in overrides or () if word.lstrip("+").startswith("init_param=")]
     return given[-1] if given and given[-1] not in ("", "null") else None
+
+
+def _check_no_run(directory: Path, stored: Mapping[str, Any]) -> None:
+    """Refuse the folder of a run and its checkpoints: their init_param is what the training began with."""
+    section = stored.get("nest_ssl")
+    if (directory / WEIGHTS).exists() or not isinstance(section, dict):
+        return
+    if not isinstance(section.get("base"), dict):  # a model directory names its base, a run describes it
+        return
+    run = directory.parent.parent if directory.parent.name == "checkpoints" else directory
+    trained = run / "model"
+    way = (
+        f"give {trained}"
+        if (trained / CONFIG).is_file()
+        else f"{trained} is written when the run is complete: start the same command again"
+    )
+    what = "the folder of a run" if run == directory else "a checkpoint of a run, the trained tensors alone"
+    raise ValueError(f"{directory} is {what}, no model directory; {way}")
 
 
 def _weights(

@@ -49,8 +49,11 @@ class FunASRSource:
 
 
 def fun_asr_folder(path: str | os.PathLike) -> Path | None:
-    """The Fun-ASR directory that `path` is, or that a run of nest_ssl.bin.finetune left in it; else None."""
-    for folder in (Path(path), Path(path) / "model"):
+    """The Fun-ASR directory that `path` is, or that a run of nest_ssl.bin.finetune left in it; else None.
+
+    The run's own config.yaml looks like that of a model directory, and names the weights it began with.
+    """
+    for folder in (Path(path) / "model", Path(path)):
         if is_model_dir(folder):
             return folder
     return None
@@ -74,7 +77,11 @@ def read_fun_asr(
     given = None
     if asked is not None and trained:
         state |= read_weights(asked)
-    if llm_from is not None and not any(key.startswith("llm.") for key in state):
+    if llm_from is not None:
+        if any(key.startswith("llm.") for key in state):
+            raise ValueError(
+                f"--llm-from {llm_from}: {folder} has a language model of its own; leave it away"
+            )
         state |= {key: value for key, value in read_weights(llm_from).items() if key.startswith("llm.")}
         given = str(llm_from)
     section = dict(found.config.get("llm_conf") or {})

@@ -124,6 +124,22 @@ def test_an_absolute_init_param_of_a_directory_without_weights_is_taken(director
     assert "the weights are" in found.notes[0]
 
 
+@pytest.mark.parametrize("inner", ["", "checkpoints/step-4"])
+def test_the_folder_of_a_run_is_no_model_directory(directory, tmp_path, inner):
+    """Its config.yaml names the weights that the training began with: they would pass for the result."""
+    run = tmp_path / "run"
+    folder = make_model_dir(run / inner, configuration=False)
+    (folder / "model.pt").unlink()
+    base = {"stage": "encoder", "base": {"directory": str(directory), "stage": None}}
+    rewrite(folder, init_param=str(directory / "model.pt"), nest_ssl=base)
+    with pytest.raises(ValueError, match="is written when the run is complete"):
+        read_model_dir(folder)
+    make_model_dir(run / "model")
+    with pytest.raises(ValueError, match=f"of a run.*give {run / 'model'}"):
+        read_model_dir(folder)
+    assert read_model_dir(folder, init_param=directory / "model.pt").path == folder
+
+
 # ---------------------------------------------------------------------- other files
 
 
