@@ -5,7 +5,8 @@
 
 Kaldi's line: JOB is replaced by 1, 2, 3, 4 in LOG and in every word of the command. Without JOB=1:N the
 command runs once. The words reach the program as they are, through no shell; for a pipe: bash -c '... | ...'.
-Ends with status 0 only if every shard did. Only the standard library: it runs before the environment exists.
+Ends with status 0 only if every shard did, with the command's own where it ran once, otherwise with 1. Only
+the standard library: it runs before the environment exists.
 
 With --backend slurm the shards are tasks of one job array. --flags has sbatch's own flags, untranslated:
 
@@ -311,11 +312,17 @@ def report_failures(job: Job, report_path: str | None) -> int:
     if report_path:
         Path(report_path).write_text(f"{message}\n{failed[0].log}\n")
         say(message if len(job.shards) > 1 else f"failed: {message}")
-        return 1
+        return status_of(job)
     print(f"submit.py: {message}. The end of {failed[0].log}:", file=sys.stderr)
     for line in tail(failed[0].log, TAIL_LINES):
         print(f"    | {line}", file=sys.stderr)
-    return 1
+    return status_of(job)
+
+
+def status_of(job: Job) -> int:
+    """The exit status of a failed job: its command's, which recipes tell apart, or 1 for many shards."""
+    word, _, code = job.shards[0].outcome.partition(" ")
+    return int(code) if len(job.shards) == 1 and word == "status" and code.isdigit() else 1
 
 
 def tail(path: Path, count: int) -> list[str]:

@@ -8,9 +8,11 @@ Examples:
 
 --mode joint takes the texts of the language model's beam and of CTC, and chooses by
 w * ln P_ctc + (1 - w) * ln P_llm; --tune-on chooses w on labelled rows.  The same command again goes on where
-a run was stopped; other settings are refused without --fresh.  A file that cannot be decoded gets a row with
-"error" and stops nothing; the exit status is 1 then.  With --shard I/N each part has its own --out; joined in
-order they are the whole.
+a run was stopped; other settings are refused without --fresh.  With --shard I/N each part has its own --out;
+joined in order they are the whole.
+
+A file that cannot be decoded gets a row with "error" and stops nothing.  The exit status is 0 where every row
+has its text, 3 where single rows have "error" instead, and 1 where no row could be decoded.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Any
 
 import torch
 
-from nest_ssl.bin.decode_options import chosen_weights, parse, prompt_options
+from nest_ssl.bin.decode_options import chosen_weights, parse, prompt_options, refuse_unknown_keys
 from nest_ssl.bin.progress import corpus_progress
 from nest_ssl.bin.terminal import run
 from nest_ssl.checkpoints.funasr_dir import read_model_dir
@@ -43,6 +45,7 @@ from nest_ssl.text.normalization import TextNormalizer
 
 DIGEST_BYTES = 1 << 20  # of the beginning and of the end of a file of weights
 SHOWN_ERRORS = 5
+SOME_ROWS_FAILED = 3  # exit status; 2 is argparse's
 MANY_SILENT = 0.5  # of the rows: more often the CTC branch is not trained than nobody speaks
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     arguments = parse(argv, __doc__)
     directory = read_model_dir(arguments.model, arguments.overrides, arguments.init_param)
+    refuse_unknown_keys(arguments.overrides, directory)
     prompts = prompt_options(arguments, directory.config)
     selector = arguments.channel_selector
     rows = arguments.manifest or arguments.messages or []
@@ -78,12 +82,12 @@ def main(argv: list[str]) -> int:
         "hotwords": list(prompts.hotwords),
         "prev_text": prompts.prev_text,
     }
-    failed = 0
+    tuned_on: list[Row] = []
     if dev:
-        weights, failed = tuned(recognizer, dev, batches, settings, arguments)
+        weights, tuned_on = tuned(recognizer, dev, batches, settings, arguments)
         options = recognizer.options = replace(options, weights=weights)
     if not items:
-        return 1 if failed else 0
+        return status_of(tuned_on)
     if options.mode == "joint":
         weights = options.weights
         settings |= {"ctc_weight": weights.ctc_weight, "length_bonus": weights.length_bonus}
@@ -93,12 +97,19 @@ def main(argv: list[str]) -> int:
         for row in decoded:
             if "error" not in row:
                 print(f"{row['audio_filepath']}\t{row['text']}" if len(decoded) > 1 else row["text"])
-    return 1 if failed or any("error" in row for row in decoded) else 0
+    return status_of(decoded) or status_of(tuned_on)
+
+
+def status_of(rows: Sequence[Row]) -> int:
+    """Give the exit status: a recipe can go on without single rows, but not without all of them."""
+    errors = sum("error" in row for row in rows)
+    return (1 if errors == len(rows) else SOME_ROWS_FAILED) if errors else 0
 
 
 def options_of(arguments: argparse.Namespace, model: FunASRNano) -> Options:
-    mode = arguments.mode or ("joint" if model.ctc is not None or arguments.tune_on else "llm")
-    beam = arguments.beam or (8 if mode == "joint" else 1)
+    for_joint = arguments.tune_on or arguments.ctc_weight or arguments.length_bonus is not None
+    mode = arguments.mode or ("joint" if model.ctc is not None or for_joint else "llm")
+    beam = arguments.beam if arguments.beam is not None else 8 if mode == "joint" else 1
     return Options(mode, beam, chosen_weights(arguments), arguments.max_length, arguments.gate)
 
 
@@ -207,8 +218,8 @@ def tuned(
     batches: BatchOptions,
     settings: dict[str, Any],
     arguments: argparse.Namespace,
-) -> tuple[JointWeights, int]:
-    """Decode dev rows once, with candidates, and choose the weights; gives how many rows had errors too."""
+) -> tuple[JointWeights, list[Row]]:
+    """Decode dev rows once, with candidates, and choose the weights; gives the rows too."""
     out: Path = arguments.weight_out
     unlabelled = [item.key for item in dev if item.error is None and not (item.reference or "").strip()]
     if unlabelled:
@@ -238,7 +249,7 @@ def tuned(
         "tune ctc_weight %g length_bonus %g cer %.4f utterances %d of %d",
         found.weights.ctc_weight, found.weights.length_bonus, found.as_dict()["cer"], len(usable), len(rows),
     )  # fmt: skip
-    return found.weights, sum("error" in row for row in rows)
+    return found.weights, rows
 
 
 if __name__ == "__main__":

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nest_ssl.bin.arguments import channel, device, output_file
+from nest_ssl.bin.finetune_config import given_keys
+from nest_ssl.checkpoints.funasr_dir import ModelDir
 from nest_ssl.data.prompts import PromptSettings
 from nest_ssl.decoding.fun_asr_items import PromptOptions, read_hotwords
 from nest_ssl.decoding.fun_asr_joint import JointWeights
 from nest_ssl.decoding.fun_asr_recognizer import GATES, MODES
+from nest_ssl.preflight.context import Context
+from nest_ssl.preflight.keys import check_keys
 
 LANGUAGES = {"zh": "中文", "en": "英文", "ja": "日文"}  # as the prompt names them
 DTYPES = ("fp32", "bf16", "fp16")
+ROWS = (".json", ".jsonl", ".list", ".scp", ".txt", ".csv", ".tsv")  # endings of what is no audio
 
 
 def parse(argv: list[str], description: str | None) -> argparse.Namespace:
@@ -85,9 +91,28 @@ def parse(argv: list[str], description: str | None) -> argparse.Namespace:
         parser.error("--tune-on needs --weight-out FILE, which keeps the weights")
     if arguments.tune_on and (arguments.ctc_weight or arguments.mode not in (None, "joint")):
         parser.error("--tune-on chooses the weights of --mode joint; leave --ctc-weight and other modes away")
+    if arguments.mode in ("llm", "ctc") and (arguments.ctc_weight or arguments.length_bonus is not None):
+        parser.error(f"--ctc-weight and --length-bonus are of --mode joint; --mode {arguments.mode} has none")
+    read = [*(arguments.manifest or ()), *(arguments.messages or ()), *(arguments.tune_on or ())]
+    for written in (arguments.out, arguments.weight_out):
+        if written is not None and any(written.absolute() == path.absolute() for path in read):
+            parser.error(f"{written} is read and would be overwritten; name another file")
+    for path in arguments.files:
+        if path.is_dir():
+            parser.error(f"{path} is a folder; name the audio files in it, such as {path}/*.wav")
+        if path.suffix in ROWS:
+            parser.error(f"{path} is no audio; rows of a manifest are read with --manifest {path} --out FILE")
     if arguments.weight_out and not arguments.tune_on:
         parser.error("--weight-out needs --tune-on FILE")
     return arguments
+
+
+def refuse_unknown_keys(words: Sequence[str], directory: ModelDir) -> None:
+    """ValueError for a ++key=value word that nobody reads, with the known key that is nearest."""
+    context = Context(directory.config, directory.path, overrides=given_keys(words))
+    for finding in check_keys(context):
+        if finding.level == "error" and finding.code == "KEY.unknown":
+            raise ValueError(f"++{finding.what}. {finding.cure}")
 
 
 def prompt_options(arguments: argparse.Namespace, config: dict[str, Any]) -> PromptOptions:

@@ -34,13 +34,16 @@ class Journal:
         self.out, self.path = out, out.with_name(out.name + SUFFIX)
         self.settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
         self.done: dict[str, dict[str, Any]] = {}
-        out.parent.mkdir(parents=True, exist_ok=True)
         if not (fresh or fresh_if_changed) and out.exists() and not self.path.exists():
             raise ValueError(
                 f"{out} is there, but not {self.path.name}, which says how it was made; "
                 f"--fresh replaces it, or name another file"
             )
-        self._file: IO[bytes] = open(self.path, "a+b")  # noqa: SIM115 (closed by __exit__)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = open(self.path, "a+b")  # noqa: SIM115 (closed by __exit__)
+        except OSError as error:
+            raise OSError(f"{out} cannot be written ({error}); name another file") from error
         try:
             self._lock()
             if fresh:

@@ -93,7 +93,8 @@ def open_audio(source: Audio) -> Reader:
     if isinstance(source, io.IOBase):
         return _open(_Kept(source), source, str(source))
     if not Path(source).is_file():
-        raise FileNotFoundError(f"audio file {source} does not exist")
+        tried = "" if Path(source).is_absolute() else f", neither beside its manifest nor in {Path.cwd()}"
+        raise FileNotFoundError(f"audio file {source} does not exist{tried}")
     try:
         file = open(source, "rb")  # noqa: SIM115  the reader that is given closes it
     except OSError as error:

@@ -63,7 +63,7 @@ def test_one_bad_file_stops_nothing_and_is_counted(model, corpus, tmp_path):
         json.dumps({"audio_filepath": f"{tmp_path}/{name}.wav", "duration": 1}) for name in ("bad", "gone")
     ]
     (tmp_path / "mixed.jsonl").write_text("\n".join([lines[0], *bad, "{broken", lines[1]]) + "\n")
-    assert run(model, "--manifest", tmp_path / "mixed.jsonl", "--out", tmp_path / "h", "--mode", "ctc") == 1
+    assert run(model, "--manifest", tmp_path / "mixed.jsonl", "--out", tmp_path / "h", "--mode", "ctc") == 3
     rows = rows_of(tmp_path / "h")
     assert ["error" in row for row in rows] == [False, True, True, True, False]
     assert "gone.wav does not exist" in rows[2]["error"] and "mixed.jsonl:4" in rows[3]["error"]
@@ -195,8 +195,39 @@ def test_the_prompt_of_a_messages_line_and_of_the_model_are_kept():
         ["a.wav", "--shard", "3/2"],
         ["a.wav", "--weight-out", "w"],
         ["--tune-on", "d.jsonl", "--weight-out", "w", "--mode", "llm"],
+        ["a.wav", "--mode", "llm", "--ctc-weight", "0.5"],
+        ["a.wav", "--mode", "ctc", "--length-bonus", "1"],
+        ["m.jsonl"],
+        ["."],
+        ["--manifest", "m.jsonl", "--out", "m.jsonl"],
     ],
 )
 def test_options_that_make_no_sense_are_refused(words):
     with pytest.raises(SystemExit):
         run(Path("model"), *words)
+
+
+@pytest.mark.parametrize(
+    ("word", "way_out"),
+    [("++llm_conf.llm_dtyp=bf16", "Did you mean llm_conf.llm_dtype"), ("++nonsense=3", "Known keys")],
+)
+def test_a_misspelt_key_is_refused(model, corpus, word, way_out):
+    first = rows_of(corpus.manifest)[0]["audio_filepath"]
+    with pytest.raises(ValueError, match=way_out):
+        run(model, first, word)
+
+
+def test_nothing_decoded_is_a_status_of_its_own(model, tmp_path):
+    assert run(model, tmp_path / "nowhere.wav", "--mode", "ctc") == 1
+
+
+def test_a_joint_weight_is_not_passed_over_without_ctc(corpus, tmp_path):
+    directory = make_model_dir(tmp_path / "hf", ctc=False)
+    first = rows_of(corpus.manifest)[0]["audio_filepath"]
+    with pytest.raises(ValueError, match="mode joint needs the CTC branch"):
+        run(directory, first, "--ctc-weight", 0.5)
+
+
+def test_no_beam_is_not_the_default_beam(model, corpus):
+    with pytest.raises(ValueError, match="beam 0"):
+        run(model, rows_of(corpus.manifest)[0]["audio_filepath"], "--beam", 0)

@@ -87,6 +87,11 @@ def test_failed_shards_are_named_and_the_first_log_is_shown(submit: list[str], t
     assert "1 of 3 shards done" in result.stdout
 
 
+def test_a_single_command_keeps_its_status(submit: list[str], tmp_path: Path) -> None:
+    assert call([*submit, "a.log", "bash", "-c", "exit 3"], tmp_path).returncode == 3
+    assert call([*submit, "JOB=1:2", "a.JOB.log", "bash", "-c", "exit 3"], tmp_path).returncode == 1
+
+
 def test_retry_keeps_the_earlier_logs(submit: list[str], tmp_path: Path) -> None:
     script = "echo try; echo x >>tries; [ $(wc -l <tries) = 3 ]"
     result = call([*submit, "--retry", "2", "a.log", "bash", "-c", script], tmp_path)
