@@ -17,6 +17,7 @@ import logging
 import shlex
 from pathlib import Path
 
+from nest_ssl.bin.arguments import output_file
 from nest_ssl.bin.made_by import code_state, hardware, run_lines, training_table
 from nest_ssl.bin.terminal import run
 from nest_ssl.files.atomic import replaced
@@ -26,7 +27,7 @@ from nest_ssl.text.hypotheses import System, joined_references, read_references,
 from nest_ssl.text.keyword_choice import TOP, frequent_terms
 from nest_ssl.text.keywords import Keywords, read_keywords
 from nest_ssl.text.score_table import as_json, page, summary
-from nest_ssl.text.scoring import FIELDS, HEADLINE, Scores, score
+from nest_ssl.text.scoring import FIELDS, HEADLINE, KINDS, Scores, score
 
 NO_KEYWORDS = "no term is frequent in {}, so there is no KWER; --keywords FILE gives a list"
 
@@ -149,8 +150,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--keywords-top", type=positive, default=TOP, metavar="N", help="how many [%(default)s]"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="page of Markdown to write, RESULTS.md")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the same figures for programs")
+    parser.add_argument(
+        "--out", type=output_file, metavar="FILE", help="page of Markdown to write, RESULTS.md"
+    )
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="the same figures for programs")
     parser.add_argument("--title", default="Results", help="of the page")
     parser.add_argument(
         "--note", action="append", default=[], help="a line for 'How it was made'; repeatable"
@@ -174,6 +177,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for name in arguments.baseline:
         if name not in systems:
             parser.error(f"--baseline {name}: --hypotheses has {', '.join(systems)}")
+    for field in arguments.fields:
+        if field not in (HEADLINE, *KINDS):
+            parser.error(f"--fields {field}: a hypothesis has {', '.join((HEADLINE, *KINDS))}")
     if HEADLINE not in arguments.fields:
         parser.error(f"--fields must have {HEADLINE!r}, the headline; it is {','.join(arguments.fields)}")
     return arguments

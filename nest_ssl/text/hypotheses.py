@@ -100,7 +100,8 @@ def joined_references(
         elif found and not system.rows.keys() & found.keys():
             raise ValueError(
                 f"{system.path} ({system.name}) shares no utterance with the files before it, "
-                f"such as {next(iter(found))!r}; these are hypotheses of another set"
+                f"such as {next(iter(found))!r}, but has {next(iter(system.rows))!r}: hypotheses of another "
+                f"set, or of the same set as manifest rows here and as messages lines there"
             )
         _add(system, found, references is not None)
     if references is None:

@@ -93,6 +93,8 @@ def test_keywords_come_from_training_texts_and_where_none_is_frequent_that_is_sa
         (["--hypotheses", "x.jsonl"], "must be NAME=PATH"),
         (["--baseline", "bass"], "--baseline bass: --hypotheses has base, lora"),
         (["--fields", "text_llm"], "--fields must have 'text'"),
+        (["--fields", "text,text_lm"], "--fields text_lm: a hypothesis has text,"),
+        (["--out", "."], "is a folder"),
         (["--rounds", "0"], "not a positive number"),
     ],
 )
