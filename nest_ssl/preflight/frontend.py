@@ -69,6 +69,7 @@ def check_frontend(context: Context) -> Iterator[Finding]:
                 f"Leave {name} away, or train a base model with it.",
             )
     yield from _width(context, kind)
+    yield from _audio_tokens(context)
     if context.section("frontend_conf").get("dither", 1.0 if kind == "WavFrontend" else 0.0):
         yield Finding(
             "note",
@@ -184,6 +185,22 @@ def _width(context: Context, kind: str) -> Iterator[Finding]:
             "Both say how many 10-ms frames the encoder sees as one.",
             f"Set dataset_conf.audio_encoder_downsample_rate={conf.get('lfr_n', 6)}.",
         )
+
+
+def _audio_tokens(context: Context) -> Iterator[Finding]:
+    """Find a model whose audio takes other tokens in training than in decoding."""
+    if context.value("audio_adaptor_conf.use_low_frame_rate", False):
+        return
+    if context.value("audio_encoder") == "ConformerEncoder":
+        return  # both count what the adaptor gives
+    yield Finding(
+        "warning",
+        "P1.low_frame_rate",
+        "audio_adaptor_conf.use_low_frame_rate is false, or not set, with SenseVoiceEncoderSmall",
+        "As in FunASR, training gives the language model the first eighth of the audio's frames and decoding "
+        "gives it all of them: it is trained on something else than it decodes.",
+        "Set audio_adaptor_conf.use_low_frame_rate=true, as the released model has it.",
+    )
 
 
 def _encoder_width(context: Context) -> int | None:

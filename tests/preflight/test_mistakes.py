@@ -62,6 +62,10 @@ given(
 given(
     "a_data_set_that_is_not_registered", "error", "++dataset=FunASRNano", "P1.dataset", "Set dataset=FunASR"
 )
+given(
+    "another_number_of_audio_tokens_in_decoding", "warning", "++audio_adaptor_conf.use_low_frame_rate=false",
+    "P1.low_frame_rate", "first eighth", "use_low_frame_rate=true",
+)  # fmt: skip
 given("whisper_front_end", "error", "++frontend=WhisperFrontend", "P1.axes", "frontend is 'WhisperFrontend'")
 given(
     "frame_rate_stated_otherwise", "warning", "++dataset_conf.audio_encoder_downsample_rate=8",
