@@ -7,9 +7,11 @@ from training longer, not from telephone speech.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from nest_ssl.files.atomic import replaced
@@ -30,19 +32,25 @@ def main() -> None:
     model, out = arguments.models[i], arguments.out[i]
     words = ["--part", arguments.part, "--config", arguments.config, "--model", model]
     words += ["--train", arguments.train[i], "--valid", arguments.valid[i], "--out", out, *arguments.settings]
-    begin(out, [str(word) for word in words])
+    begin(out, [str(word) for word in words], [arguments.config, model / "model.pt", arguments.train[i]])
     command = [sys.executable, "-m", "nest_ssl.bin.finetune", *map(str, words)]
     sys.exit(subprocess.run(command, check=False).returncode)
 
 
-def begin(out: Path, words: list[str]) -> None:
-    """A run goes on where it stopped, if it was begun with these words; else it is made anew."""
-    path, text = out / "settings.txt", "\n".join(words) + "\n"
+def begin(out: Path, words: list[str], files: Sequence[str | Path]) -> None:
+    """A run goes on where it stopped, if it was begun with these words and contents of files; else anew."""
+    lines = [*words, *(f"{file} {digest(Path(file))}" for file in files)]
+    path, text = out / "settings.txt", "\n".join(lines) + "\n"
     if out.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != text):
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

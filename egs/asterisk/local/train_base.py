@@ -43,7 +43,8 @@ def main() -> None:
     everything = ["--part", "all", "--config", arguments.conf / "base.yaml"]
     if arguments.encoder != "conformer":
         print(f"the encoder ({arguments.encoder}) starts from random weights")
-        begin(exp / "base", told([*new, *everything, *rows, arguments.steps, *trainer]))
+        made_from = [arguments.conf / "model.yaml", arguments.conf / "base.yaml", arguments.train]
+        begin(exp / "base", told([*new, *everything, *rows, arguments.steps, *trainer]), made_from)
         verb("init_model", *new, "--force")
         steps = f"++train_conf.max_steps={sum(arguments.steps)}"
         verb("finetune", *everything, "--model", exp / "init", *rows, "--out", exp / "base", steps, *trainer)
@@ -51,7 +52,12 @@ def main() -> None:
     learn_ctc(arguments)
     print(f"the encoder started from {'the NEST model' if arguments.start == 'nest' else 'random weights'}")
     heads = ["--config", arguments.conf / "base_heads.yaml", "--model", exp / "init", *rows]
-    begin(exp / "heads", told([*new, *heads, *trainer, arguments.steps, arguments.start]))
+    made_from = [
+        arguments.conf / "model.yaml",
+        arguments.conf / "base_heads.yaml",
+        exp / "ctc" / "final.nemo",
+    ]
+    begin(exp / "heads", told([*new, *heads, *trainer, arguments.steps]), [*made_from, arguments.train])
     if not (exp / "heads" / "train.log").is_file():
         verb("init_model", *new, "--encoder-from", exp / "ctc" / "final.nemo", "--force")
     heads += ["--out", exp / "heads", f"++train_conf.max_steps={arguments.steps[1]}"]
@@ -60,7 +66,8 @@ def main() -> None:
         shutil.copytree(exp / "heads", exp / "base", dirs_exist_ok=True)
         return
     everything += ["--model", exp / "heads" / "model", *rows, "--out", exp / "base"]
-    begin(exp / "base", told([*everything, *trainer, arguments.steps, arguments.start]))
+    made_from = [arguments.conf / "base.yaml", exp / "heads" / "model" / "model.pt", arguments.train]
+    begin(exp / "base", told([*everything, *trainer, arguments.steps]), made_from)
     verb("finetune", *everything, f"++train_conf.max_steps={arguments.steps[2]}", *trainer)
 
 
@@ -82,7 +89,7 @@ def learn_ctc(arguments: argparse.Namespace) -> None:
         f"trainer.accelerator={arguments.accelerator}",
         *(["model.optim.lr=4e-3"] if nest else []),
     ]
-    begin(exp / "ctc", settings)
+    begin(exp / "ctc", settings, [arguments.ctc_conf, exp / "pretrain" / "final.nemo", arguments.train])
     verb("finetune_ctc", "--config", arguments.ctc_conf, *settings)
 
 
