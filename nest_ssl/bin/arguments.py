@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # verbs that take files alone start without it
+    import torch
 
 
 def device(text: str) -> torch.device:
     """A device that is there: cpu, cuda, cuda:1, mps."""
+    import torch
+
     try:
         found = torch.device(text)
         torch.empty(0, device=found)
