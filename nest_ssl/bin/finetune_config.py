@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from nest_ssl.bin.training_run import ROOT
 from nest_ssl.checkpoints.funasr_dir import read_model_dir
 from nest_ssl.config import apply_overrides, load_config, resolved, suggestion
+from nest_ssl.data.fun_asr_config import dataset_options
+from nest_ssl.data.fun_asr_corpus import data_files
+from nest_ssl.preflight.known_keys import SECTIONS
+
+log = logging.getLogger(__name__)
 
 STAGES = ROOT / "conf" / "fun_asr_nano_8k"
 PARTS = {
@@ -142,6 +148,14 @@ def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
     return plain
 
 
+def check_inputs(config: dict[str, Any]) -> None:
+    """Raise for data files that are not there and for wrong data options, before the model is loaded."""
+    dataset_options(config.get("dataset_conf"))
+    for key in ("train_data_set_list", "valid_data_set_list"):
+        if config[key]:
+            data_files(config[key], name=key)
+
+
 def given_keys(words: Sequence[str]) -> dict[str, Any]:
     """{dotted key: value} of the words that set one."""
     scratch = OmegaConf.create({})
@@ -160,6 +174,7 @@ def _take_spellings(arguments: argparse.Namespace, words: Sequence[str]) -> None
         key, _, value = word.lstrip("+").partition("=")
         option = next((name for name, theirs in SPELLINGS.items() if key == theirs), None)
         if key in WITHOUT_EFFECT:
+            log.warning("%s has no effect here", word)
             continue
         if option is None or word.startswith("~"):
             arguments.overrides.append(word)
@@ -179,7 +194,9 @@ def _check_top(config: DictConfig, base: dict[str, Any], where: str) -> None:
     known = {*KNOWN, *base}
     for key in map(str, config):
         if key not in known:
-            raise ValueError(f"{where}: the key {key!r} is not supported; {suggestion(key, sorted(known))}")
+            inside = [f"{section}.{key}" for section, keys in SECTIONS.items() if key in keys.split()]
+            way = f"did you mean {' or '.join(inside)}?" if inside else suggestion(key, sorted(known))
+            raise ValueError(f"{where}: the key {key!r} is not supported; {way}")
 
 
 def _digest(path: Path) -> str:

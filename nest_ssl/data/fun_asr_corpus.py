@@ -233,23 +233,33 @@ def data_files(paths: Any, data_split_num: int = 1, name: str = "train_data_set_
         if path.suffix in JSON_LINES:
             files.append(path)
             continue
-        check_is_file(path)
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        named = [Path(line) for line in lines if line]
-        if not named or (len(named[0].name) > 200 or named[0].as_posix().startswith("{")):
-            raise ValueError(
-                f"{name}: {path} does not end in .jsonl, so it must list jsonl files, one in a line; "
-                f"it holds {lines[:1]!r:.80}"
-            )
-        files += [
-            line if line.is_absolute() or not (path.parent / line).is_file() else path.parent / line
-            for line in named
-        ]
+        files += _listed(path, name)
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{name}: {file} does not exist")
     size = (len(files) - 1) // max(1, data_split_num) + 1
     return [files[start : start + size] for start in range(0, len(files), size)]
+
+
+def _listed(path: Path, name: str) -> list[Path]:
+    """Give the files that a list names."""
+    check_is_file(path)
+    wanted = f"{name}: {path} does not end in .jsonl, so it must list jsonl files, one in a line; it"
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{wanted} is no text at all") from error
+    named = [Path(line) for line in lines if line]
+    if not named or len(named[0].name) > 200 or named[0].as_posix().startswith("{"):
+        raise ValueError(f"{wanted} holds {lines[:1]!r:.80}")
+    files = [
+        line if line.is_absolute() or not (path.parent / line).is_file() else path.parent / line
+        for line in named
+    ]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{wanted} names {str(file)!r:.80}, which does not exist")
+    return files
 
 
 def _outside(speech: int, text: int, limits: Mapping[str, int | None]) -> str | None:

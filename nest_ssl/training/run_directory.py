@@ -48,9 +48,8 @@ class RunLock:
             self._file = (folder / ".lock").open("a+", encoding="utf-8")
         except OSError as error:
             raise OSError(
-                f"the run directory {folder} cannot be written ({error.strerror or error}); choose "
-                f"another one "
-                "with exp_manager.explicit_log_dir=... (recipes: --tag or --exp-dir)"
+                f"the run directory {folder} cannot be written ({error.strerror or error}); choose another "
+                "one (--out; pretrain: exp_manager.explicit_log_dir=...; recipes: --tag or --exp-dir)"
             ) from error
         try:
             lock_or_fail(self._file)
