@@ -25,16 +25,18 @@ from typing import Any
 import torch
 import yaml
 
-from nest_ssl.bin.finetune_config import configuration, given_keys, parse
+from nest_ssl.bin.finetune_config import check_inputs, configuration, given_keys, parse
 from nest_ssl.bin.finetune_result import result_is_written, write_result
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
 from nest_ssl.bin.training_run import ROOT, resume, start_log
+from nest_ssl.config import suggestion
 from nest_ssl.data.fun_asr_data import DataFacts, FunASRData, fun_asr_data
 from nest_ssl.models.fun_asr_lengths import LengthTable
 from nest_ssl.models.fun_asr_trainable import PartAccount, account, audit
 from nest_ssl.models.fun_asr_training import FunASRNanoForTraining
 from nest_ssl.preflight.probe import probe_of
 from nest_ssl.preflight.run import Context, run_checks
+from nest_ssl.preflight.run_folder import changed_settings
 from nest_ssl.text.error_rates import check_installed
 from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks, launch
@@ -52,6 +54,7 @@ def main(argv: list[str]) -> int:
     arguments = parse(argv, __doc__)
     config = configuration(arguments)
     options, *_ = train_options(config.get("train_conf") or {}, _seed(config))
+    check_inputs(config)
     check_installed()  # validation needs it: better missed now than after the first hundred steps
     share_terminal()
     command = [sys.executable, *sys.orig_argv[1:]]
@@ -101,7 +104,8 @@ def finetune(ranks: Ranks, argument: Any) -> int:
     resumed = resume(trainer, experiment)
     run_log: RunLog | None = None
     try:
-        if not resumed:
+        # The same settings were checked when the run began.
+        if not resumed or ranks.gather(changed_settings(folder, config))[0]:
             preflight(config, part, given, model, train_data, ranks)
         if ranks.is_main:
             write_environment(folder, ranks, ROOT, command)
@@ -241,6 +245,11 @@ def say_the_start(
 def validate_the_start(trainer: Trainer, run_log: RunLog | None) -> None:
     """Write down what the weights to start from are worth on the validation data."""
     figures = trainer.validate()
+    monitor = trainer.checkpoints.options.monitor
+    if figures and monitor not in figures:
+        raise ValueError(
+            f"train_conf.monitor: {monitor!r} is no figure of this validation; {suggestion(monitor, figures)}"
+        )
     if run_log and figures:
         run_log.validation({"step": 0, "max_steps": trainer.total_steps, "epoch": 0, **figures})
 

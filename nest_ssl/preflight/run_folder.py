@@ -56,7 +56,7 @@ def check_folder(context: Context) -> Iterator[Finding]:
     if not steps:
         return
     last = max(steps, key=lambda path: _step(path))
-    changed = [key for key in _changes(out, context.config) if not key.startswith(MAY_DIFFER)]
+    changed = changed_settings(out, context.config)
     if changed:
         yield Finding(
             "warning",
@@ -82,8 +82,8 @@ def _step(path: Path) -> int:
         return -1
 
 
-def _changes(out: Path, config: Mapping[str, Any]) -> list[str]:
-    """Give "key: old -> new" of what differs from the folder's config.yaml."""
+def changed_settings(out: Path, config: Mapping[str, Any]) -> list[str]:
+    """Give "key: old -> new" of what differs from the folder's config.yaml, and should not in a resume."""
     path = out / "config.yaml"
     if not path.is_file():
         return []
@@ -95,7 +95,7 @@ def _changes(out: Path, config: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() & now.keys())
-        if before[key] != now[key]
+        if before[key] != now[key] and not key.startswith(MAY_DIFFER)
     ]
 
 

@@ -138,6 +138,9 @@ def test_the_stages_have_the_learning_rates_of_the_experiment(given, part, lr):
         (["++optim=adammw"], "optim_conf.name: 'adammw' is not one of"),
         (["++scheduler=cosine"], "scheduler_conf.name: 'cosine' is not one of"),
         (["++ctc_wieght=1"], r"the key 'ctc_wieght' is not supported; did you mean ctc_weight"),
+        (["++devices=2"], r"the key 'devices' is not supported; did you mean train_conf\.devices"),
+        (["++train_conf.monitor=val_cer"], r"train_conf\.monitor: 'val_cer'.*did you mean val_ctc_cer"),
+        (["++dataset_conf.batchsize=5"], r"dataset_conf\.batchsize is no option.*did you mean batch_size"),
         (["++audio_adaptor_conf.freeze=false"], "audio_adaptor .* of .* instead of 0"),
         (["++init_param=missing.pt"], "init_param: .*missing.pt"),
         (["++model=elsewhere"], "--model says this already"),
@@ -146,6 +149,41 @@ def test_the_stages_have_the_learning_rates_of_the_experiment(given, part, lr):
 def test_mistakes_end_in_a_message_that_names_them(given, tmp_path, more, message):
     with pytest.raises((ValueError, OSError), match=message):
         finetune.main(words(given, tmp_path / "out", "--part", "encoder", *more))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.jsonl", None, r"train_data_set_list: .*none\.jsonl does not exist"),
+        ("wav.scp", b"utt1 /data/utt1.wav", r"wav\.scp does not end in \.jsonl.*names 'utt1 /data/utt1.wav'"),
+        ("a.wav", b"RIFF\xff\xfe", r"a\.wav does not end in \.jsonl.*is no text at all"),
+    ],
+)
+def test_data_that_are_no_rows_are_refused_before_the_model_is_read(given, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    arguments = words(given, tmp_path / "out", "--part", "encoder")
+    arguments[arguments.index("--train") + 1] = str(tmp_path / name)
+    with pytest.raises((ValueError, OSError), match=message):
+        finetune.main(arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_word_without_effect_is_said_to_have_none(given, tmp_path, caplog):
+    parse(words(given, tmp_path, "++device=cuda"), None)
+    assert "++device=cuda has no effect here" in caplog.text
+
+
+def test_a_resume_is_checked_again_where_its_settings_changed(given, tmp_path, capsys):
+    command = words(given, tmp_path / "out", "--part", "adaptor")
+    assert finetune.main(command) == 0
+    capsys.readouterr()
+    assert finetune.main(command) == 0
+    assert "preflight" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"P1\.fs"):
+        finetune.main([*command, "++frontend_conf.fs=8000"])
+    assert finetune.main([*command, "++optim_conf.lr=1e-5"]) == 0
+    assert "RUN.stale" in capsys.readouterr().out
 
 
 def test_words_may_stand_between_the_options(given):
