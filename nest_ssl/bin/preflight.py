@@ -13,7 +13,6 @@ status 1 if there is an error, with --strict also for a warning.  docs/preflight
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,9 @@ from nest_ssl.models.fun_asr_training import FunASRNanoForTraining
 from nest_ssl.models.lora import add_lora
 from nest_ssl.preflight.limits import suggested_limits
 from nest_ssl.preflight.probe import probe_of
-from nest_ssl.preflight.run import Context, Options, Report, run_checks
+from nest_ssl.preflight.run import Context, Options, run_checks
 from nest_ssl.text.ctc_tokenizer import SenseVoiceTokenizer
 from nest_ssl.text.llm_tokenizer import LlmTokenizer
-
-log = logging.getLogger(__name__)
 
 REAL_BYTES = (
     300_000_000  # weights above it are checked without being copied into a model, unless one is needed
@@ -55,15 +52,6 @@ def main(argv: list[str]) -> int:
     if arguments.limits_out is not None:
         write_limits(arguments.limits_out, context, arguments.suggest_limits)
     return int(report.failed(arguments.strict))
-
-
-def check(context: Context, strict: bool = False, say: Any = log.info) -> Report:
-    """Run the checks for a stage: tell the report line by line, ValueError where the stage must not start."""
-    report = run_checks(context)
-    for line in report.text().splitlines():
-        say("%s", line)
-    report.raise_errors(strict)
-    return report
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
