@@ -91,7 +91,14 @@ def write_model_dir(
         (temporary / CONFIGURATION).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         text = OmegaConf.to_yaml(OmegaConf.create(portable_config(config, llm.name)))
         (temporary / CONFIG).write_text(text, encoding="utf-8")
-        torch.save({"state_dict": separate(as_stored(whole, dtype))}, temporary / WEIGHTS)
+        try:
+            torch.save({"state_dict": separate(as_stored(whole, dtype))}, temporary / WEIGHTS)
+        except RuntimeError as error:  # torch's word for a file that cannot be written to its end
+            free_gb = shutil.disk_usage(temporary).free / 1e9
+            raise OSError(
+                f"{directory / WEIGHTS} could not be written, with {free_gb:.1f} GB free: make room "
+                f"({str(error).splitlines()[0]:.100})"
+            ) from error
     return directory
 
 
