@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,23 +44,45 @@ def write_result(
     lines: list[str] = []
     chosen: Sequence[tuple[float, Path]] = best
     if best:
+        value = best[0][0]
+        sign = -1.0 if options.mode == "max" else 1.0
         # `average` takes counters from the last state: that of the best one
         paths = [path / WEIGHTS for _, path in reversed(best)]
         model.load_checkpoint_state(average([read_safetensors(path) for path in paths]))
         if len(best) > 1:
-            value = trainer.validate()[options.monitor]
-            sign = -1.0 if options.mode == "max" else 1.0
+            mean = trainer.validate()[options.monitor]
             lines.append(
-                f"mean of {len(best)} checkpoints {options.monitor} {value:.4f}, best alone {best[0][0]:.4f}"
+                f"mean of {len(best)} checkpoints {options.monitor} {mean:.4f}, best alone {value:.4f}"
             )
-            if not sign * value <= sign * best[0][0]:
+            if sign * mean <= sign * value:
+                value = mean
+            else:
                 chosen = best[:1]
                 model.load_checkpoint_state(read_safetensors(best[0][1] / WEIGHTS))
+        start = figure_of_start(folder, options.monitor)
+        if start is not None and not sign * value < sign * start:
+            lines.append(
+                f"WARNING {options.monitor} is {value:.4f}, and was {start:.4f} before the first step: by it "
+                "the training has not helped; lower optim_conf.lr, or go on from the model before"
+            )
     names = [path.name for _, path in chosen] or [f"step-{trainer.progress.step}"]
     if trainer.ranks.is_main:
         _save(model, trainer, folder / MODEL, names)
     trainer.ranks.wait()
     return [*lines, f"model {folder / MODEL}: {'mean of ' if len(names) > 1 else ''}{', '.join(names)}"]
+
+
+def figure_of_start(folder: Path, monitor: str) -> float | None:
+    """Give the monitored figure of the weights the run in `folder` began with, from its metrics.jsonl."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if record.get("kind") == "validation":
+                return record.get(monitor) if record["step"] == 0 else None
+    return None
 
 
 def _save(model: FunASRNanoForTraining, trainer: Trainer, path: Path, names: list[str]) -> None:

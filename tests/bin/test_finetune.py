@@ -90,6 +90,13 @@ def test_three_stages_each_change_their_part_and_say_where_they_began(given, tmp
     assert (model / "model.pt").stat().st_mtime_ns == before
 
 
+def test_a_training_that_only_harms_says_so(given, tmp_path):
+    words_of_run = words(given, tmp_path / "out", "--part", "adaptor", "++optim_conf.lr=30.0")
+    assert finetune.main(words_of_run) == 0
+    log = (tmp_path / "out" / "train.log").read_text()
+    assert "before the first step: by it the training has not helped" in log
+
+
 def test_funasrs_own_command_is_taken(given, tmp_path):
     audio = given / "audio"
     command = [
