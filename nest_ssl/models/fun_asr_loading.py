@@ -40,12 +40,14 @@ def load_directory(
         log.warning("%s: %s", found.path, note)
     config = found.config
     section = config.get("llm_conf") or {}
-    if dtype is not None:
-        section = {**section, "llm_dtype": dtype_name(dtype)}
-        config = {**config, "llm_conf": section}
     with _no_initial_weights():
         model = cls(config, found.path)
     model.llm.tie_weights()  # which is a part of the initialisation left out
+    if dtype is not None:
+        # Built in llm_conf.llm_dtype before, as in FunASR: the angles of the rotary positions keep the
+        # precision of that dtype, with which the weights were trained.
+        model.llm_dtype = dtype_name(dtype)
+        model.llm.to(DTYPES[model.llm_dtype])
     if section.get("use_lora", False):
         from nest_ssl.models.lora import add_lora
 
