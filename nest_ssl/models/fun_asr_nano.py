@@ -248,7 +248,10 @@ class FunASRNano(nn.Module):
         prompts: what the user says before each audio (text.chat.inference_prompt).  prev_texts: how each
         answer begins.  dataset_conf's do_think and sys_prompt are followed.
         """
-        adapted, lengths = self.adapt(encoder_out, encoder_lens)
+        # Zeros behind an utterance's last frame, as where it is alone: the adaptor joins neighbours.
+        frames = torch.arange(encoder_out.shape[1], device=encoder_out.device)
+        inside = (frames < encoder_lens.to(frames.device)[:, None])[..., None]
+        adapted, lengths = self.adapt(encoder_out.masked_fill(~inside, 0.0), encoder_lens)
         wanted = self.llm_tokens_of(feature_lengths, training=False).tolist()
         section = self.config.get("dataset_conf") or {}
         speaker = system if section.get("sys_prompt", True) else None
@@ -260,7 +263,8 @@ class FunASRNano(nn.Module):
             heads, tails = self.tokenizer.encode(before), self.tokenizer.encode(after + (previous or ""))
             ids = torch.tensor([[*heads, *[0] * count, *tails]], device=adapted.device)
             beg, number = (torch.tensor([[value]]) for value in (len(heads), count))
-            found.append(placed(embed(ids), adapted[row : row + 1], lengths[row : row + 1], beg, number)[0])
+            valid = adapted[row : row + 1, : int(lengths[row])]  # no frame that others in the batch pad
+            found.append(placed(embed(ids), valid, lengths[row : row + 1], beg, number)[0])
         return [one.to(embed.weight.dtype) for one in found]
 
     @torch.inference_mode()
@@ -308,7 +312,8 @@ class FunASRNano(nn.Module):
         """Read a model directory in FunASR's layout; in evaluation mode, with the account in `load_account`.
 
         init_param: other weights.  overrides: keys of the configuration, a mapping or ++key=value words.
-        dtype: that of the language model in place of llm_conf.llm_dtype; all else is fp32.
+        dtype: that of the language model in place of llm_conf.llm_dtype; all else is fp32, and `config`
+        keeps what it says.
         llm_from: a file that gives the language model where the weights have none.
         All keys are demanded; a file without any weight of the CTC branch gives a model without it.
         Raises FileNotFoundError or ValueError with the cause and the way out.

@@ -114,6 +114,12 @@ def test_more_placeholders_than_frames_keep_their_embeddings():
     assert out[0, :, 0].tolist() == [0, 1, 1, 0, 0, 0, 0, 0]  # two frames are no padding
 
 
+def test_the_only_frame_stands_for_all_placeholders_as_in_funasr():
+    tokens, audio = torch.zeros(1, 6, 2), torch.ones(1, 1, 2)
+    out = placed(tokens, audio, torch.tensor([1]), torch.tensor([[2]]), torch.tensor([[3]]))
+    assert out[0, :, 0].tolist() == [0, 0, 1, 1, 1, 0]
+
+
 def test_turns_that_do_not_fit_are_errors():
     tokens, audio, one = torch.zeros(1, 4, 2), torch.ones(1, 3, 2), torch.tensor([3])
     with pytest.raises(ValueError, match="1 rows of speech, and more turns"):
@@ -150,6 +156,18 @@ def test_bf16_runs_the_language_model_in_bf16_and_nothing_else(folder, model):
     low.llm.register_forward_hook(lambda m, i, k, o: seen.append(k["inputs_embeds"].dtype), with_kwargs=True)
     assert low(**given)[0].item() == pytest.approx(model(**given)[0].item(), rel=0.02)
     assert seen == [torch.bfloat16]
+
+
+def test_positions_keep_the_precision_that_the_configuration_names(folder):
+    """FunASR casts the language model with its buffers to llm_dtype, and what it decodes in only then."""
+    angles = {}
+    for stored in ("fp32", "bf16"):
+        found = FunASRNano.from_pretrained(folder, overrides={"llm_conf.llm_dtype": stored}, dtype="fp32")
+        assert {p.dtype for p in found.llm.parameters()} == {torch.float32}
+        assert (found.llm_dtype, found.config["llm_conf"]["llm_dtype"]) == ("fp32", stored)
+        angles[stored] = found.llm.model.rotary_emb.inv_freq
+    assert not torch.equal(angles["bf16"], angles["fp32"])
+    assert torch.equal(angles["bf16"], angles["fp32"].bfloat16().float())
 
 
 def test_fp32_turns_an_outer_autocast_off_for_the_language_model(model):
@@ -199,6 +217,18 @@ def test_a_prompt_is_text_audio_text(model):
         table = model.llm.get_input_embeddings().weight
         expected = torch.cat([table[before], adapted[row, :count], table[after]])
         torch.testing.assert_close(found[row], expected)
+
+
+def test_prompts_have_no_frames_that_the_batch_pads(folder):
+    # 5 frames of the encoder are 3 of the adaptor, and 5 placeholders; the longer neighbour pads them to 20.
+    torch.manual_seed(0)
+    full = built(folder, audio_adaptor_conf={"use_low_frame_rate": False, "downsample_rate": 2}).eval()
+    speech, lengths = torch.randn(2, 40, full.frontend.output_size()), torch.tensor([40, 5])
+    prompts = [inference_prompt()] * 2
+    with torch.no_grad():
+        together = full.prompt_embeds(*full.encode(speech, lengths), lengths, prompts)
+        alone = full.encode(speech[1:, :5], lengths[1:])
+        torch.testing.assert_close(together[1], full.prompt_embeds(*alone, lengths[1:], prompts[1:])[0])
 
 
 def test_a_batch_is_continued_as_its_prompts_are_one_by_one(model):
