@@ -34,12 +34,12 @@ base_steps=       # optimiser steps of stage base, at most; empty: the preset's
 adapt_steps=      # optimiser steps of the stages encoder, adaptor and lora, three words; empty: the preset's
 base_conf=        # more ++KEY=VALUE settings of stage base, separated by spaces
 adapt_conf=       # more ++KEY=VALUE settings of the stages encoder, adaptor and lora
-beam=8            # hypotheses of the language model in decoding
+beam=             # hypotheses of the language model in decoding; empty: the preset's
 parse_options "$@"
 
 case $preset in
-default) chosen=(2000 nest '800 300 500' '300 200 150') ;;
-quick) chosen=(60 random '400 120 100' '120 60 60') ;;
+default) chosen=(2000 nest '800 600 300' '300 200 150' 8) ;;
+quick) chosen=(40 random '250 60 0' '80 30 30' 4) ;;
 *)
   echo "run.sh: --preset $preset is neither default nor quick" >&2
   exit 2
@@ -49,6 +49,7 @@ max_steps=${max_steps:-${chosen[0]}}
 start=${start:-${chosen[1]}}
 read -ra base_parts <<<"${base_steps:-${chosen[2]}}"
 read -ra steps <<<"${adapt_steps:-${chosen[3]}}"
+beam=${beam:-${chosen[4]}}
 [ "${#base_parts[@]} ${#steps[@]}" = '3 3' ] || {
   echo "run.sh: --base-steps and --adapt-steps take three numbers in one word, as in '300 200 150'" >&2
   exit 2

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+SOME_ROWS_FAILED = 3  # of nest_ssl.bin.decode: all rows are written, some with "error"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -23,7 +25,10 @@ def main() -> None:
     words += ["--fresh-if-changed", "--mode", "joint", "--beam", arguments.beam, "--tune-on", arguments.dev]
     words += ["--weight-out", out / f"{name}.weight.json", "--out", out / f"{name}.jsonl"]
     command = [sys.executable, "-m", "nest_ssl.bin.decode", *map(str, words)]
-    sys.exit(subprocess.run(command, check=False).returncode)
+    status = subprocess.run(command, check=False).returncode
+    if status == SOME_ROWS_FAILED:
+        print(f"{name}: rows with errors are counted as empty texts by the stage score")
+    sys.exit(0 if status == SOME_ROWS_FAILED else status)
 
 
 if __name__ == "__main__":
