@@ -17,7 +17,7 @@ tag=small         # name of the experiment: its folder is EXP_DIR/TAG
 nj=2              # processes of the data stages
 deb_dir=          # folder with the Debian packages, for a machine without network
 tarball_dir=      # folder with the upstream releases (.tar.gz), for one without network and apt
-preset=default    # default (20 minutes on two idle cores) or quick (5: fewer steps, NEST not used)
+preset=default    # default (20 minutes on two idle cores) or quick (some 5: few steps, NEST not used)
 seed=17           # of the simulated channels, the split and the training
 dev=0.08          # share of the prompts held out for every choice
 test=0.2          # share of the prompts held out for the end
@@ -39,7 +39,7 @@ parse_options "$@"
 
 case $preset in
 default) chosen=(2000 nest '800 600 300' '300 200 150' 8) ;;
-quick) chosen=(40 random '250 60 0' '80 30 30' 4) ;;
+quick) chosen=(20 random '250 140 0' '60 20 20' 4) ;;
 *)
   echo "run.sh: --preset $preset is neither default nor quick" >&2
   exit 2
@@ -63,12 +63,13 @@ fetch_and_prepare() {
   python3 "$recipe/local/prepare_data.py" --archives "$data/archives.json" --out "$data" --jobs "$nj"
 }
 
-# Two sets of calls: all kinds of channels for all languages, and GSM alone, which is what the real set has,
-# for the language of the recogniser.
+# Two sets of calls: all kinds of channels for all languages (quick: for English), and GSM alone, which is what
+# the real set has, for the language of the recogniser.
 simulate() {
-  local noise=(--noise-manifest "$data/noise.jsonl")
-  through_channels telephone "$data/prompts.jsonl" --seed "$seed" "${noise[@]}"
+  local noise=(--noise-manifest "$data/noise.jsonl") prompts=$data/prompts.jsonl
   python3 "$recipe/local/rows_of.py" --in "$data/prompts.jsonl" --lang en --out "$data/prompts_en.jsonl"
+  [ "$preset" != quick ] || prompts=$data/prompts_en.jsonl
+  through_channels telephone "$prompts" --seed "$seed" "${noise[@]}"
   through_channels telephone_gsm "$data/prompts_en.jsonl" --seed "$((seed + 1))" "${noise[@]}" \
     --preset mobile_gsm_fr channel.room.probability=0 channel.noise.probability=0.2 \
     channel.noise.snr_db.min=15 channel.weighting.send='{flat: 0.6, msin: 0.4}' channel.loss.probability=0

@@ -66,7 +66,7 @@ def test_a_dry_run_names_every_stage_with_the_preset_s_steps(checkout):
     plan = run(checkout, "--dry-run", "--preset", "quick")
     for name in ("base", "encoder", "adaptor", "lora", "decode", "score", "report"):
         assert f"({name})" in plan
-    assert " 120 adapt.jsonl" in plan and "trainer.max_steps=60" in plan
+    assert " 60 adapt.jsonl" in plan and "trainer.max_steps=20" in plan
 
 
 def test_an_unknown_preset_and_a_short_list_of_steps_are_refused(checkout):

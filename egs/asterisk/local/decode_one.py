@@ -23,6 +23,7 @@ def main() -> None:
     out = arguments.exp / "decode"
     words = ["--model", arguments.exp / (run or name) / "model", "--manifest", arguments.test]
     words += ["--fresh-if-changed", "--mode", "joint", "--beam", arguments.beam, "--tune-on", arguments.dev]
+    words += ["--gate", "level"]  # a CTC branch trained for a minute may hear nobody at all
     words += ["--weight-out", out / f"{name}.weight.json", "--out", out / f"{name}.jsonl"]
     command = [sys.executable, "-m", "nest_ssl.bin.decode", *map(str, words)]
     status = subprocess.run(command, check=False).returncode
