@@ -12,6 +12,7 @@ from nest_ssl.files.atomic import replaced
 from nest_ssl.text.scoring import HEADLINE
 
 AIM_RELATIVE, AIM_ABSOLUTE = 0.25, 0.40
+CHANCE = 0.05  # p from which a difference is taken for one
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +45,8 @@ def main(argv: list[str]) -> int:
 
 def verdict(scores: dict) -> list[str]:
     """Say in words what the joint output of the last stage gained, whatever it is."""
-    rates = {row["system"]: row["cer"]["rate"] for row in scores["rows"] if row["field"] == HEADLINE}
+    rows = {row["system"]: row for row in scores["rows"] if row["field"] == HEADLINE}
+    rates = {name: row["cer"]["rate"] for name, row in rows.items()}
     baseline = min(("base", "control"), key=lambda name: rates[name])
     last, gain = rates["lora"], 1.0 - rates["lora"] / rates[baseline] if rates[baseline] else 0.0
     lines = [
@@ -56,6 +58,9 @@ def verdict(scores: dict) -> list[str]:
     for before, after in pairwise(order):
         change = rates[after] - rates[before]
         word = "helps" if change < 0 else "does not help"
+        chance = (rows[after]["step"] or {}).get("p_value", 1.0)
+        certainty = "" if chance < CHANCE else ", within what chance may do"
+        word += f" (p {chance:.2g}{certainty})"
         lines.append(f"* {after}: {rates[before]:.3f} -> {rates[after]:.3f}, the stage {word}")
     return lines
 
