@@ -320,9 +320,14 @@ def report_failures(job: Job, report_path: str | None) -> int:
 
 
 def status_of(job: Job) -> int:
-    """The exit status of a failed job: its command's, which recipes tell apart, or 1 for many shards."""
+    """The exit status of a failed job: its command's, which recipes tell apart, or 1 for many shards.
+
+    One that a signal stopped (128 and more) is 1 as well: a recipe would take it for a signal of its own.
+    """
     word, _, code = job.shards[0].outcome.partition(" ")
-    return int(code) if len(job.shards) == 1 and word == "status" and code.isdigit() else 1
+    if len(job.shards) > 1 or word != "status" or not code.isdigit() or int(code) >= 128:
+        return 1
+    return int(code)
 
 
 def tail(path: Path, count: int) -> list[str]:

@@ -63,8 +63,8 @@ fetch_and_prepare() {
   python3 "$recipe/local/prepare_data.py" --archives "$data/archives.json" --out "$data" --jobs "$nj"
 }
 
-# Two sets of calls: all kinds of channels for all languages (quick: for English), and GSM alone, which is what
-# the real set has, for the language of the recogniser.
+# Two sets of calls: all kinds of channels for all languages (quick: for English), and GSM alone, which is
+# what the real set has, for the language of the recogniser.
 simulate() {
   local noise=(--noise-manifest "$data/noise.jsonl") prompts=$data/prompts.jsonl
   python3 "$recipe/local/rows_of.py" --in "$data/prompts.jsonl" --lang en --out "$data/prompts_en.jsonl"

@@ -227,7 +227,7 @@ def test_bad_audio_names_manifest_line_file_and_the_way_out(tmp_path):
     assert "--check" in str(raised.value) and "model.train_ds.max_corrupt=N" in str(raised.value)
     bad.unlink()
     with pytest.raises(
-        ValueError, match=r"train\.jsonl:2: audio file audio/u001.flac does not exist; relative paths"
+        ValueError, match=r"train\.jsonl:2: audio file audio/u001.flac does not exist, .*; relative paths"
     ):
         dataset.batch(key)
 

@@ -25,7 +25,7 @@ FEW = [
     "--pretrain-conf",
     TINY,
     "--base-steps",
-    "3",
+    "3 2 2",
     "--adapt-steps",
     "2 2 2",
     "--beam",
