@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from nest_ssl.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
+from nest_ssl.modules.padded_features import padded_features
 
 
 class MelFrontend:
@@ -78,11 +78,6 @@ class MelFrontend:
         self, input: Tensor, input_lengths: Sequence[int] | Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """input (B, N), lengths (B,) in samples -> (B, T, width) float32 padded with 0, frames (B,) int32."""
-        found = [
-            self.features(row[: int(length)], generator)
-            for row, length in zip(input, input_lengths, strict=True)
-        ]
-        lengths = torch.tensor([len(row) for row in found], dtype=torch.int32, device=input.device)
-        return pad_sequence(found, batch_first=True), lengths
+        return padded_features(self.features, input, input_lengths, generator)
 
     __call__ = forward

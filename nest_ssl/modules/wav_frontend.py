@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from nest_ssl.modules.kaldi_fbank import WINDOWS, fbank, num_frames, window_samples
+from nest_ssl.modules.padded_features import padded_features
 
 SCALE = 1 << 15  # samples in [-1, 1] to the range of 16-bit integers, which Kaldi works in
 
@@ -122,12 +122,7 @@ class WavFrontend:
         self, input: Tensor, input_lengths: Sequence[int] | Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """input (B, N), lengths (B,) in samples -> (B, T, width) float32 padded with 0, frames (B,) int32."""
-        found = [
-            self.features(row[: int(length)], generator)
-            for row, length in zip(input, input_lengths, strict=True)
-        ]
-        lengths = torch.tensor([len(row) for row in found], dtype=torch.int32, device=input.device)
-        return pad_sequence(found, batch_first=True), lengths
+        return padded_features(self.features, input, input_lengths, generator)
 
     __call__ = forward
 
