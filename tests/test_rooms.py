@@ -32,7 +32,7 @@ MAY_IMPORT["bin"] = set(MAY_IMPORT)
 THIRD_PARTY = {"modules": {"torch", "torchaudio", "numpy"}, "losses": {"torch"}}
 
 # Simulation shards start fast and run where there is no torch.
-WITHOUT_TORCH = ("telephone", "text", "files", "config")
+WITHOUT_TORCH = ("telephone", "text", "files", "config", "report")
 VERBS_STARTING_WITHOUT_TORCH = ("simulate", "upsample", "manifest", "prepare", "score")
 HEAVY = {"torch", "torchaudio", "transformers", "peft", "accelerate", "lightning", "pytorch_lightning"}
 
