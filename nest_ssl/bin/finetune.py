@@ -28,7 +28,7 @@ import yaml
 from nest_ssl.bin.finetune_config import check_inputs, configuration, given_keys, parse
 from nest_ssl.bin.finetune_result import result_is_written, write_result
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
-from nest_ssl.bin.training_run import ROOT, resume, start_log
+from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
 from nest_ssl.config import suggestion
 from nest_ssl.data.fun_asr_data import DataFacts, FunASRData, fun_asr_data
 from nest_ssl.models.fun_asr_lengths import LengthTable
@@ -98,10 +98,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
         None,
         lambda total, initial: progress_bar(total, "step", f"finetune {part or ''}".strip(), initial),
     )
-    if ranks.is_main:
-        checkpoints.prepare()
-    ranks.wait()
-    resumed = resume(trainer, experiment)
+    resumed = resume(trainer, ranks, experiment)
     run_log: RunLog | None = None
     try:
         # The same settings were checked when the run began.
@@ -118,14 +115,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
     except Stopped as stopped:
         return stopped.status
     finally:
-        # Workers ignore SIGTERM, by which Python ends what is left of them: after an error it would wait on.
-        for loader in (train_data, validation_data):
-            if loader is not None:
-                loader.close()
-        if run_log:
-            run_log.close()
-        if lock:
-            lock.release()
+        end_run(trainer, run_log, lock)
     return 0
 
 

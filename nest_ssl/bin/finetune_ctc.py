@@ -29,7 +29,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
-from nest_ssl.bin.training_run import ROOT, resume, start_log
+from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
 from nest_ssl.checkpoints.safetensors_dir import read_safetensors
 from nest_ssl.checkpoints.state import LoadAccount, load_state
 from nest_ssl.config import apply_overrides, load_config, resolved
@@ -160,10 +160,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
         nemo if experiment.checkpoint.always_save_nemo else None,
         lambda total, initial: progress_bar(total, "step", "finetune", initial),
     )
-    if ranks.is_main:
-        checkpoints.prepare()
-    ranks.wait()
-    resumed = resume(trainer, experiment)
+    resumed = resume(trainer, ranks, experiment)
     if ranks.is_main:
         write_environment(folder, ranks, ROOT, command)
     run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
@@ -178,10 +175,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
     except Stopped as stopped:
         return stopped.status
     finally:
-        if run_log:
-            run_log.close()
-        if lock:
-            lock.release()
+        end_run(trainer, run_log, lock)
     return 0
 
 

@@ -25,7 +25,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
-from nest_ssl.bin.training_run import ROOT, resume, start_log
+from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
 from nest_ssl.config import apply_overrides, build, load_config, resolved, suggestion
 from nest_ssl.data.from_config import ssl_data_from_config
 from nest_ssl.data.loader import SSLDataLoader
@@ -168,10 +168,7 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
         nemo if experiment.checkpoint.always_save_nemo else None,
         lambda total, initial: progress_bar(total, "step", "pretrain", initial),
     )
-    if ranks.is_main:
-        checkpoints.prepare()
-    ranks.wait()
-    resumed = resume(trainer, experiment)
+    resumed = resume(trainer, ranks, experiment)
     started_from = [] if resumed else initialise_from_config(model, config)
     if ranks.is_main:
         write_environment(folder, ranks, ROOT, command)
@@ -189,14 +186,7 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
     except Stopped as stopped:
         return stopped.status
     finally:
-        # Workers ignore SIGTERM, by which Python ends what is left of them: after an error it would wait on.
-        for loader in (train_data, validation_data):
-            if loader is not None:
-                loader.close()
-        if run_log:
-            run_log.close()
-        if lock:
-            lock.release()
+        end_run(trainer, run_log, lock)
     return 0
 
 

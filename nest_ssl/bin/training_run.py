@@ -9,7 +9,7 @@ from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.log import RunLog
 from nest_ssl.training.loop import Trainer
 from nest_ssl.training.options import ExperimentOptions
-from nest_ssl.training.run_directory import write_configuration
+from nest_ssl.training.run_directory import RunLock, write_configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA_FACTS = (
@@ -32,8 +32,11 @@ DATA_FACTS = (
 )
 
 
-def resume(trainer: Trainer, experiment: ExperimentOptions) -> Path | None:
-    """Go on from the last checkpoint where the options say so."""
+def resume(trainer: Trainer, ranks: Ranks, experiment: ExperimentOptions) -> Path | None:
+    """Go on from the last checkpoint where the options say so; what a kill left half-written goes first."""
+    if ranks.is_main:
+        trainer.checkpoints.prepare()
+    ranks.wait()
     if not experiment.resume_if_exists:
         if trainer.checkpoints.last():
             raise ValueError(
@@ -77,3 +80,15 @@ def start_log(
             known = [key for key in DATA_FACTS if key in facts]
             run_log.message(f"{kind} data " + " ".join(f"{key} {facts[key] or 0}" for key in known))
     return run_log
+
+
+def end_run(trainer: Trainer, run_log: RunLog | None, lock: RunLock | None) -> None:
+    """Close what a run holds open, however it ends."""
+    # Workers ignore SIGTERM, by which Python ends what is left of them: after an error it would wait on.
+    for loader in (trainer.train_data, trainer.validation_data):
+        if loader is not None:
+            cast(Any, loader).close()
+    if run_log:
+        run_log.close()
+    if lock:
+        lock.release()
