@@ -1,13 +1,141 @@
-"""Types of options that several verbs take."""
+"""How verbs take their options: a parser whose --help fits a screen, and types that several verbs share."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:  # verbs that take files alone start without it
     import torch
+
+WIDEST = 100  # columns of a help screen, also on a wider terminal
+HELP_COLUMN = 27  # where the explanations of the options start
+
+
+class Rare(str):
+    """The help of an option that --help leaves out and --help-all shows: `help=Rare("...")`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose --help fits a screen, and whose errors say the option that was meant.
+
+    `description` is a verb's docstring: paragraphs are filled to the terminal's width, indented lines stay as
+    they are.  Options with a `Rare` help, and the text `details`, are shown by --help-all alone.  The usage
+    line names what must be given; an option takes one line, so keep helps under 70 characters.
+    """
+
+    def __init__(self, verb: str = "", *, details: str = "", **options: Any):
+        options.setdefault("prog", f"python -m nest_ssl.bin.{verb}")
+        super().__init__(formatter_class=Screen, add_help=False, **options)
+        self.details = details
+        self.add_argument("-h", "--help", action=_Show, help=argparse.SUPPRESS)
+        self.add_argument("--help-all", action=_Show, help=argparse.SUPPRESS)
+
+    def format_help(self, everything: bool = False) -> str:
+        """The help screen; with `everything`, rare options and the details as well."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        left_out = 0
+        for group in self._action_groups:
+            rare = [action for action in group._group_actions if isinstance(action.help, Rare)]
+            shown = [action for action in group._group_actions if everything or action not in rare]
+            left_out += len(group._group_actions) - len(shown)
+            formatter.start_section(group.title)
+            formatter.add_text(group.description)
+            formatter.add_arguments(shown)
+            formatter.end_section()
+        if everything:
+            formatter.add_text(self.details)
+        formatter.add_text(self.epilog)
+        more = [f"{left_out} more options"] * bool(left_out) + ["details"] * bool(self.details)
+        if more and not everything:
+            formatter.add_text(f"--help-all shows {' and '.join(more)}.")
+        return formatter.format_help()
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2, the message, and the way out."""
+        self.print_usage(sys.stderr)
+        hint = "".join(f"; did you mean {word}?" for word in self._meant(message))
+        self.exit(2, f"{self.prog.rpartition('.')[2]}: error: {message}{hint}\n(--help shows the options)\n")
+
+    def _meant(self, message: str) -> list[str]:
+        """The option that is nearest to the first unknown one of argparse's message."""
+        prefix, _, words = message.partition("unrecognized arguments: ")
+        unknown = next((word for word in words.split() if word.startswith("-")), "").partition("=")[0]
+        known = [word for word in self._option_string_actions if word.startswith("--")]
+        return difflib.get_close_matches(unknown, known, n=1) if unknown and not prefix else []
+
+
+class Screen(argparse.HelpFormatter):
+    """Prose filled to the width, indented lines as they are; a usage line without the optional options."""
+
+    def __init__(self, prog: str):
+        width = min(shutil.get_terminal_size().columns, WIDEST) - 2
+        super().__init__(prog, max_help_position=HELP_COLUMN, width=width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for is_kept, found in groupby(text.strip().splitlines(), lambda line: line[:1] in ("", " ")):
+            block = list(found)
+            prose = " ".join(" ".join(block).split())
+            lines += block if is_kept else textwrap.wrap(prose, width, break_on_hyphens=False)
+        return "\n".join(lines)
+
+    def _format_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: str | None
+    ) -> str:
+        if usage is not None:
+            return f"{prefix or 'usage: '}{usage % {'prog': self._prog}}\n\n"
+        needed, rest = [], []
+        for action in actions:
+            if action.option_strings and action.required:
+                metavar = self._get_default_metavar_for_optional(action)
+                needed.append(f"{action.option_strings[-1]} {self._format_args(action, metavar)}")
+            elif not action.option_strings:
+                rest.append(self._format_args(action, self._get_default_metavar_for_positional(action)))
+        return f"{prefix or 'usage: '}{' '.join([self._prog, *needed, '[options]', *rest])}\n\n"
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """`--manifest FILE`; a second spelling of an option goes without its value."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """`FILE...` where argparse has `FILE [FILE ...]`."""
+        if action.nargs in (argparse.ONE_OR_MORE, argparse.ZERO_OR_MORE):
+            (name,) = self._metavar_formatter(action, default_metavar)(1)
+            return f"{name}..." if action.nargs == argparse.ONE_OR_MORE else f"[{name}...]"
+        return super()._format_args(action, default_metavar)
+
+
+class _Show(argparse.Action):
+    """Print the help and end."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
+        super().__init__(
+            option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help
+        )
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        assert isinstance(parser, Parser)
+        print(parser.format_help(everything=option_string == "--help-all"), end="")
+        parser.exit()
 
 
 def device(text: str) -> torch.device:
