@@ -1,9 +1,13 @@
 """Bootstrap over utterances: how far an error rate, or the gap between two, would move with other utterances.
 
+Where utterances belong together (those of one speaker), their counts are summed first and whole speakers are
+drawn: utterances of one speaker are not independent, and intervals over utterances would be too narrow.
 Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation" (2004).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,11 +16,34 @@ LEVEL = 0.95
 CHUNK_CELLS = 4_000_000  # weights held at a time: 32 MB
 
 
-def resampled_rates(errors: np.ndarray, totals: np.ndarray, rounds: int, seed: int) -> np.ndarray:
+def unit_numbers(labels: Sequence[str]) -> np.ndarray:
+    """Give (N,) int64: the same number, from 0, for the same label."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+
+
+def summed_by_unit(counts: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    """Give (U, K) sums of (N, K) counts over the utterances of each of the U units; None: as they are."""
+    if units is None:
+        return counts
+    kept, numbers = np.unique(units, return_inverse=True)
+    found = np.zeros((len(kept), counts.shape[1]), dtype=counts.dtype)
+    np.add.at(found, numbers, counts)
+    return found
+
+
+def resampled_rates(
+    errors: np.ndarray,
+    totals: np.ndarray,
+    rounds: int,
+    seed: int,
+    advance: Callable[[int], object] | None = None,
+) -> np.ndarray:
     """Give (rounds, K) float64 rates of `rounds` draws of N utterances out of N, with replacement.
 
     errors, totals: (N, K) counts; a rate is the sum of the errors over the sum of the totals, NaN where that
     is 0.  All K columns see the same draws, so differences between columns are paired.
+    advance: is told how many draws more are done, for a progress bar.
     """
     errors, totals = np.asarray(errors, dtype=np.float64), np.asarray(totals, dtype=np.float64)
     if errors.ndim != 2 or errors.shape != totals.shape or not len(errors):
@@ -27,14 +54,17 @@ def resampled_rates(errors: np.ndarray, totals: np.ndarray, rounds: int, seed: i
     generator = np.random.default_rng(seed)
     found = np.empty((rounds, errors.shape[1]))
     step = max(1, CHUNK_CELLS // number)
-    both = np.concatenate([errors, totals], axis=1)
+    # columns that are alike, as the totals of systems on the same references, are summed once
+    both, places = np.unique(np.concatenate([errors, totals], axis=1), axis=1, return_inverse=True)
     for start in range(0, rounds, step):
         size = min(step, rounds - start)
         drawn = generator.integers(0, number, (size, number)) + number * np.arange(size)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=size * number).reshape(size, number)
-        top, bottom = np.split(weights.astype(np.float64) @ both, 2, axis=1)
+        top, bottom = np.split((weights.astype(np.float64) @ both)[:, places.ravel()], 2, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             found[start : start + size] = np.where(bottom > 0, top / bottom, np.nan)
+        if advance is not None:
+            advance(size)
     return found
 
 
@@ -57,3 +87,42 @@ def paired_p_value(a: np.ndarray, b: np.ndarray) -> float:
     difference = difference[~np.isnan(difference)]
     rarer = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
     return float(min(1.0, 2 * (rarer + 1) / (len(difference) + 1)))
+
+
+def permutation_p_values(
+    differences: np.ndarray, rounds: int, seed: int, advance: Callable[[int], object] | None = None
+) -> np.ndarray:
+    """Give (K,) two-sided p-values of "the two systems may be swapped utterance by utterance".
+
+    differences: (N, K) errors of one system less those of the other, on the same references.  Each draw swaps
+    the two systems in a random half of the utterances; p is the share of the draws in which the sum lies as
+    far from 0 as the one found, with the one found added: at least 1 / (rounds + 1).  Where there are no more
+    than `rounds` ways to swap, all of them are taken once and p is exact.
+    Source: paired randomisation test (Fisher 1935; Noreen 1989, "Computer-intensive methods for testing
+    hypotheses"); it asks what the matched-pairs test of Gillick and Cox (1989) asks, without a normal law.
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    if differences.ndim != 2:
+        raise ValueError(f"differences {differences.shape} must be (N, K)")
+    found = np.ones(differences.shape[1])
+    for column in range(differences.shape[1]):
+        changed = differences[:, column][differences[:, column] != 0]
+        if len(changed):
+            generator = np.random.default_rng([seed, 1])  # the same swaps for every column of as many changes
+            found[column] = _permutation_p_value(changed, rounds, generator)
+        if advance is not None:
+            advance(1)
+    return found
+
+
+def _permutation_p_value(changed: np.ndarray, rounds: int, generator: np.random.Generator) -> float:
+    number = len(changed)
+    seen = abs(changed.sum()) - 1e-9  # sums of whole numbers
+    if number < 63 and 2**number <= rounds:
+        ways = np.arange(2**number)[:, None] >> np.arange(number) & 1
+        return float(np.mean(np.abs((1 - 2 * ways) @ changed) >= seen))
+    # utterances of the same difference are swapped together: how many of them is binomial
+    sizes, counts = np.unique(np.abs(changed), return_counts=True)
+    swapped = generator.binomial(counts, 0.5, (rounds, len(sizes)))
+    sums = (counts - 2 * swapped) @ sizes
+    return float((np.count_nonzero(np.abs(sums) >= seen) + 1) / (rounds + 1))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 Unit = Literal["characters", "words"]
+
+_KINDS = {"equal": "equal", "replace": "substitute", "delete": "delete", "insert": "insert"}
 
 
 class Edit(NamedTuple):
@@ -57,23 +59,20 @@ class ErrorCounts:
 
 
 def alignments(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> list[list[Edit]]:
-    """Align each pair of texts by jiwer, by characters (spaces included) or by words.
+    """Align each pair of texts by characters (spaces included) or by words, as jiwer does.
 
-    The texts come without outer or double spaces, so that the places are those of the texts as given.
+    The texts come without outer or double spaces, so that the places are those of the texts as given.  It
+    calls the function of rapidfuzz that jiwer calls, one pair at a time: the same alignments, sooner.
     """
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
-    process = _jiwer().process_words if unit == "words" else _jiwer().process_characters
-    size = (lambda text: len(text.split())) if unit == "words" else len
-    scored = [i for i, reference in enumerate(references) if reference.strip()]
-    # An empty reference has no alignment in jiwer: all that was said there is inserted.
-    found = [[Edit("insert", 0, 0, 0, size(h))] if size(h) else [] for h in hypotheses]
-    if scored:
-        result = process([references[i] for i in scored], [hypotheses[i] for i in scored])
-        for i, chunks in zip(scored, result.alignments, strict=True):
-            found[i] = [
-                Edit(c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx) for c in chunks
-            ]
+    opcodes = _levenshtein().opcodes
+    cut: Callable[[str], Sequence[str]] = str.split if unit == "words" else str
+    found = []
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        said, heard = cut(reference), cut(hypothesis)
+        codes = opcodes(said, heard)
+        found.append([Edit(_KINDS[c.tag], c.src_start, c.src_end, c.dest_start, c.dest_end) for c in codes])
     return found
 
 
@@ -113,3 +112,10 @@ def _jiwer() -> Any:
     except ImportError as error:
         raise ValueError("error rates need the package jiwer: pip install jiwer") from error
     return jiwer
+
+
+def _levenshtein() -> Any:
+    _jiwer()  # which needs rapidfuzz
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein

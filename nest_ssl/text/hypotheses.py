@@ -10,7 +10,9 @@ from typing import Any
 
 from nest_ssl.files.manifest import read_rows
 from nest_ssl.files.rows import row_identity
+from nest_ssl.text.conditions import FACTS
 from nest_ssl.text.scored_text import scored_characters
+from nest_ssl.text.transcript_files import Format, read_texts
 
 NAMED = 5  # keys that a message lists
 
@@ -26,10 +28,20 @@ class System:
 
 @dataclass(frozen=True)
 class Utterance:
-    """What was said: text as written, seconds of audio (None where no row states them)."""
+    """What was said: text as written, seconds of audio (None where no row states them).
+
+    facts: what is known of the recording: channel, lang and speaker of its rows; audio_filepath.
+    """
 
     text: str
     duration_s: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def language(self) -> str | None:
+        """The language that a row states, which some rules of scoring depend on."""
+        stated = self.facts.get("lang")
+        return stated if isinstance(stated, str) and stated.strip() else None
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,14 @@ class Outputs:
     absent: list[str] = field(default_factory=list)
 
 
-def read_system(name: str, path: Path) -> System:
-    """Read hypothesis rows; ValueError names the line of a row without a key or with one that comes twice."""
+def read_system(name: str, path: Path, form: Format = "auto") -> System:
+    """Read hypotheses; ValueError names the line of a row without a key or with one that comes twice.
+
+    Raises ValueError too for a file without a row, and for one in which every row is an error.
+    """
     rows: dict[str, dict[str, Any]] = {}
     lines: dict[str, int] = {}
-    for line, row in read_rows(path):
+    for line, row in read_texts(path, form):
         key = _key(row, path, line)
         if key in rows:
             raise ValueError(
@@ -60,21 +75,28 @@ def read_system(name: str, path: Path) -> System:
         rows[key], lines[key] = row, line
     if not rows:
         raise ValueError(f"{path} has no row; did the decoding of {name} end well?")
+    if all(row.get("error") for row in rows.values()):
+        key, row = next(iter(rows.items()))
+        raise ValueError(
+            f"{path} ({name}): all {len(rows)} rows failed, so there is nothing to score; "
+            f"the first, {key!r}: {str(row['error'])[:200]}"
+        )
     return System(name, path, rows)
 
 
-def read_references(paths: Sequence[Path]) -> dict[str, Utterance]:
-    """Read what was said, by key, from manifests or messages lines; ValueError for a key that comes twice."""
+def read_references(paths: Sequence[Path], form: Format = "auto") -> dict[str, Utterance]:
+    """Read what was said, by key, from manifests, messages lines or texts; ValueError for a key that comes
+    twice."""
     found: dict[str, Utterance] = {}
     for path in paths:
-        for line, row in read_rows(path):
+        for line, row in read_texts(path, form):
             key = _key(row, path, line)
             text = _said(row)
             if text is None:
                 raise ValueError(f"{path}:{line}: {key} has no text to score against")
             if key in found:
                 raise ValueError(f"{path}:{line}: the key {key!r} comes twice among the references")
-            found[key] = Utterance(text, _seconds(row))
+            found[key] = Utterance(text, _seconds(row), _facts(row))
     if not found:
         raise ValueError(f"{', '.join(map(str, paths))}: no row to score against")
     return found
@@ -84,6 +106,8 @@ def joined_references(
     systems: Sequence[System], references: Mapping[str, Utterance] | None
 ) -> dict[str, Utterance]:
     """Give every utterance to be scored, by key: those of `references`, else all that any system has.
+
+    What the rows of systems say of channel, language, speaker and duration is added where it is not known.
 
     ValueError where a system has utterances that the references lack, where two rows state different
     references for one key, where a file shares no utterance with those before it, or none states a reference.
@@ -118,18 +142,52 @@ def _add(system: System, found: dict[str, Utterance], only_known: bool) -> None:
     for key, row in system.rows.items():
         stated = row.get("reference")
         if not isinstance(stated, str):
+            if key in found:
+                found[key] = _with(found[key], row)
             continue
         known = found.get(key)
         if known is None:
             if not only_known:
-                found[key] = Utterance(stated, _seconds(row))
-        elif scored_characters(known.text) != scored_characters(stated):
+                found[key] = Utterance(stated, _seconds(row), _facts(row))
+            continue
+        if scored_characters(known.text) != scored_characters(stated):
             raise ValueError(
                 f"{system.path} ({system.name}): {key} has the reference {stated!r}, elsewhere "
                 f"{known.text!r}; decode all systems on the same manifest"
             )
-        elif known.duration_s is None and _seconds(row) is not None:
-            found[key] = Utterance(known.text, _seconds(row))
+        found[key] = _with(known, row)
+
+
+def with_metadata(references: Mapping[str, Utterance], paths: Sequence[Path]) -> dict[str, Utterance]:
+    """Add channel, language, speaker and duration from manifests, by key, where they are not stated yet.
+
+    Rows of other utterances are passed over; ValueError for a file that has none of the references.
+    """
+    found = dict(references)
+    for path in paths:
+        known = 0
+        for line, row in read_rows(path):
+            key = _key(row, path, line)
+            if key in found:
+                found[key] = _with(found[key], row)
+                known += 1
+        if not known:
+            raise ValueError(
+                f"{path} has a row for none of the {len(found)} utterances, such as {next(iter(found))!r}: "
+                f"is it the manifest of another set, or of the same set with other ids?"
+            )
+    return found
+
+
+def present_everywhere(
+    systems: Sequence[System], references: Mapping[str, Utterance]
+) -> dict[str, Utterance]:
+    """Give the utterances that every system has a row of; ValueError where there is none."""
+    found = {key: said for key, said in references.items() if all(key in s.rows for s in systems)}
+    if not found:
+        names = ", ".join(system.name for system in systems)
+        raise ValueError(f"no utterance has a row in all of {names}: nothing to score that all have")
+    return found
 
 
 def outputs_of(system: System, keys: Sequence[str], name: str) -> Outputs | None:
@@ -170,6 +228,22 @@ def _said(row: Mapping[str, Any]) -> str | None:
         if isinstance(row.get(name), str):
             return str(row[name])
     return None
+
+
+def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in (*FACTS, "audio_filepath") if row.get(name) not in (None, "")}
+
+
+def _with(known: Utterance, row: Mapping[str, Any]) -> Utterance:
+    """Add what a row states and nothing stated before; a channel's record goes before a channel's name."""
+    facts, stated = dict(known.facts), _facts(row)
+    for name, value in stated.items():
+        if name not in facts or (isinstance(value, Mapping) and not isinstance(facts[name], Mapping)):
+            facts[name] = value
+    seconds = _seconds(row) if known.duration_s is None else known.duration_s
+    if facts == known.facts and seconds == known.duration_s:
+        return known
+    return Utterance(known.text, seconds, facts)
 
 
 def _seconds(row: Mapping[str, Any]) -> float | None:

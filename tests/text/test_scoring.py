@@ -206,7 +206,8 @@ def test_references_are_read_from_manifests_and_messages_lines(tmp_path):
         {"id": "p", "audio_filepath": "a.wav", "text": "hello", "duration": 2.5},
     ]
     found = read_references([written(tmp_path / "r.jsonl", rows)])
-    assert found == {"m": Utterance("你好", pytest.approx(0.995)), "p": Utterance("hello", 2.5)}
+    told = {"audio_filepath": "a.wav"}
+    assert found == {"m": Utterance("你好", pytest.approx(0.995)), "p": Utterance("hello", 2.5, told)}
     with pytest.raises(ValueError, match="comes twice among the references"):
         read_references([tmp_path / "r.jsonl", tmp_path / "r.jsonl"])
     with pytest.raises(ValueError, match="q has no text to score against"):
