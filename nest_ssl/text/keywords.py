@@ -1,30 +1,30 @@
-"""Keyword error rate (KWER): how well the words that matter are recognised."""
+"""Keywords, the words that matter, and where they stand in texts."""
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nest_ssl.files.manifest import check_is_file
 from nest_ssl.text.error_rates import Edit
 from nest_ssl.text.scored_text import scored_characters
 from nest_ssl.text.scripts import UNSPACED
 
 DEFINITION = (
     "KWER = (errors on keyword characters + characters of falsely inserted keywords) / keyword characters of "
-    "the references. A keyword counts where it stands as a whole word (in Chinese and Japanese: anywhere), "
-    "longer keywords before shorter ones, without overlap. Errors on keyword characters are the "
-    "substitutions and deletions of these, and the insertions inside a keyword, in jiwer's character "
-    "alignment; falsely inserted is a keyword as often as the hypothesis has it beyond the reference of the "
-    "same utterance."
+    "the references. A keyword stands in a text wherever its characters stand as whole words (in Chinese and "
+    "Japanese: anywhere), also inside or across another keyword; a character in two keywords is one keyword "
+    "character. Errors on keyword characters are the substitutions and deletions of these and the insertions "
+    "between two characters of a keyword, in that alignment with the fewest errors (those of CER) which has "
+    "the fewest of them on keywords; they are at least 1 in an utterance with a missed keyword (*art* heard as "
+    "*party*). A keyword is recalled as often as reference and hypothesis of an utterance both have it, "
+    "wherever they do; missed is what the reference has beyond that, false what the hypothesis has. Recall = "
+    "recalled / (recalled + missed), precision = recalled / (recalled + false), F1 = their harmonic mean."
 )
 
-# No letter, digit or apostrophe stands beside a whole word, except characters of scripts without spaces.
-_BEGINS = f"(?:(?<![\\w'])|(?<={UNSPACED.pattern}))"
-_ENDS = f"(?:(?![\\w'])|(?={UNSPACED.pattern}))"
+ALL = "all"  # the domain of a list without domains, and all domains together
 
 
 class Occurrence(NamedTuple):
@@ -35,71 +35,136 @@ class Occurrence(NamedTuple):
     keyword: str
 
 
-class Keywords:
-    """A list of keywords to be found in texts as they are scored (scored_text.scored_characters).
+class Comparison(NamedTuple):
+    """The keywords of a reference and of a hypothesis, each in the order of its text.
 
-    Keywords are normalised as the texts are, and equal ones are one; ValueError for one of which nothing is
-    left, and for none at all.
+    missed: those of `expected` that the hypothesis lacks; false: those of `heard` beyond the reference.  Of a
+    keyword that stands more often in one text than in the other, the last ones are missed or false.
     """
 
-    def __init__(self, words: Iterable[str]) -> None:
+    expected: list[Occurrence]
+    heard: list[Occurrence]
+    missed: list[Occurrence]
+    false: list[Occurrence]
+
+
+class Keywords:
+    """A list of keywords, to be found in texts as they are scored.
+
+    characters: the rules of scoring, text -> scored text; keywords are normalised by it as the texts are, and
+    equal ones are one.  ValueError for a keyword of which nothing is left, and for none at all.
+    """
+
+    def __init__(self, words: Iterable[str], characters: Callable[[str], str] = scored_characters) -> None:
         found: dict[str, None] = {}
         for word in words:
-            normalized = scored_characters(word)
+            normalized = characters(word)
             if not normalized:
                 raise ValueError(f"keyword {word!r}: nothing is left of it without punctuation")
             found[normalized] = None
         if not found:
             raise ValueError("the list of keywords is empty")
         self.words = tuple(found)
-        longest_first = sorted(self.words, key=lambda word: (-len(word), word))
-        self._pattern = re.compile("|".join(map(_as_whole_word, longest_first)))
+        self._words = frozenset(found)
+        lengths: dict[str, set[int]] = {}
+        for word in found:
+            lengths.setdefault(word[0], set()).add(len(word))
+        self._lengths = {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}
 
     def find(self, text: str) -> list[Occurrence]:
-        """Give the keywords in a scored text, leftmost first, at each place the longest, without overlap."""
-        return [Occurrence(m.start(), m.end(), m.group()) for m in self._pattern.finditer(text)]
+        """Give every place of a keyword in a scored text, by start, at one start the longest first.
+
+        Keywords inside and across others are all found ("credit card" has "card" as well), so that what is
+        counted of one keyword does not depend on which others are in the list.  A place is a whole word: no
+        letter, digit, apostrophe or combining mark of the same word stands beside it, characters of scripts
+        without spaces excepted.
+        """
+        found = []
+        for start, first in enumerate(text):
+            lengths = self._lengths.get(first)
+            if lengths is None or _within_word(text, start):
+                continue
+            for length in lengths:
+                end = start + length
+                if end <= len(text) and text[start:end] in self._words and not _within_word(text, end):
+                    found.append(Occurrence(start, end, text[start:end]))
+        return found
+
+    def compare(self, reference: str, hypothesis: str) -> Comparison:
+        """Find the keywords of two scored texts, and those that only one of them has (see Comparison)."""
+        expected, heard = self.find(reference), self.find(hypothesis)
+        return Comparison(expected, heard, _beyond(expected, heard), _beyond(heard, expected))
 
     def errors(self, reference: str, hypothesis: str, edits: Sequence[Edit]) -> tuple[int, int]:
-        """Give (errors, keyword characters of the reference), by DEFINITION.
+        """Give (errors, keyword characters of the reference), as keyword_counts does."""
+        from nest_ssl.text.keyword_counts import keyword_counts
 
-        edits: the alignment of the two scored texts by characters.
-        """
-        expected, heard = self.find(reference), self.find(hypothesis)
-        errors = sum(_errors_within(occurrence, edits) for occurrence in expected)
-        extra = Counter(o.keyword for o in heard) - Counter(o.keyword for o in expected)
-        errors += sum(len(keyword) * count for keyword, count in extra.items())
-        return errors, sum(occurrence.end - occurrence.start for occurrence in expected)
+        counts = keyword_counts(self, reference, hypothesis, edits)
+        return counts.errors, counts.characters
+
+
+class KeywordLists:
+    """Keywords by domain, such as billing and greetings.
+
+    A keyword may be in several domains; in `all`, the domains together, it is one.
+    """
+
+    def __init__(self, domains: Mapping[str, Keywords]) -> None:
+        if not domains:
+            raise ValueError("there is no list of keywords")
+        self.domains = dict(domains)
+        together = (word for keywords in domains.values() for word in keywords.words)
+        self.all = Keywords(together, str)  # they are normalised
+
+    def __iter__(self) -> Iterator[tuple[str, Keywords]]:
+        """Give (name, keywords): first `all`, then each domain; a single domain comes alone."""
+        if len(self.domains) > 1:
+            yield ALL, self.all
+        yield from self.domains.items()
+
+    @property
+    def names(self) -> list[str]:
+        """Give the names in the order of iteration."""
+        return [name for name, _ in self]
 
 
 def read_keywords(path: Path) -> Keywords:
-    """Read keywords, one a line; blank lines and lines that begin with # are left out."""
-    check_is_file(path)
-    words = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        word = line.strip()
-        if not word or word.startswith("#"):
-            continue
-        if not scored_characters(word):
-            raise ValueError(f"{path}:{number}: {word!r} is no keyword: nothing is left without punctuation")
-        words.append(word)
-    if not words:
-        raise ValueError(f"{path} has no keyword; write one a line")
-    return Keywords(words)
+    """Read all keywords of a file (keyword_files.read_keyword_lists)."""
+    from nest_ssl.text.keyword_files import read_keyword_lists
+
+    return read_keyword_lists([path]).all
 
 
-def _as_whole_word(word: str) -> str:
-    before = "" if UNSPACED.match(word) else _BEGINS
-    after = "" if UNSPACED.match(word[-1]) else _ENDS
-    return before + re.escape(word) + after
+def covered(occurrences: Iterable[Occurrence]) -> set[int]:
+    """Give the places of the characters that are in a keyword; those of overlapping ones count once."""
+    return {place for o in occurrences for place in range(o.start, o.end)}
 
 
-def _errors_within(occurrence: Occurrence, edits: Sequence[Edit]) -> int:
-    errors = 0
-    for edit in edits:
-        if edit.kind == "insert":
-            inside = occurrence.start < edit.reference_start < occurrence.end
-            errors += edit.errors if inside else 0
-        elif edit.kind != "equal":
-            overlap = min(edit.reference_end, occurrence.end) - max(edit.reference_start, occurrence.start)
-            errors += max(0, overlap)
-    return errors
+def _beyond(these: Sequence[Occurrence], others: Sequence[Occurrence]) -> list[Occurrence]:
+    matched = Counter(o.keyword for o in others)
+    rest = []
+    for occurrence in these:
+        if matched[occurrence.keyword] > 0:
+            matched[occurrence.keyword] -= 1
+        else:
+            rest.append(occurrence)
+    return rest
+
+
+def _within_word(text: str, place: int) -> bool:
+    """True where the characters before and at `place` belong to one word, or to one letter with its marks."""
+    if not 0 < place < len(text):
+        return False
+    return _is_mark(text[place]) or (_of_word(text[place - 1]) and _of_word(text[place]))
+
+
+def _of_word(character: str) -> bool:
+    joins = character.isalnum() or character in "_'" or _is_mark(character)
+    return joins and not UNSPACED.match(character)
+
+
+def _is_mark(character: str) -> bool:
+    """True for a combining mark; variation selectors change no letter."""
+    if not unicodedata.category(character).startswith("M"):
+        return False
+    return not ("\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef")
