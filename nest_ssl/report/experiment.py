@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nest_ssl.report.runs import Run
+from nest_ssl.report.answer import Aims, Answer
+from nest_ssl.report.answers import answers
+from nest_ssl.report.data_reports import DataSet, data_reports_near, read_data_report
+from nest_ssl.report.runs import Run, read_runs
+from nest_ssl.report.setting_changes import setting_changes
+from nest_ssl.report.stages import Call, StageState, read_calls, read_stages
+from nest_ssl.report.surroundings import Command, commands_of, environment_of
 
-if TYPE_CHECKING:
-    from nest_ssl.report.stages import StageState
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """What a data report says of one set; None where it does not."""
-
-    name: str
-    source: Path  # the report
-    utterances: int | None = None
-    hours: float | None = None
-    characters: int | None = None
-    dropped: dict[str, int] = field(default_factory=dict)  # reason: utterances
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One question of the experiment.  verdict: "met", "not met", "unknown" or "" (nothing was aimed at)."""
-
-    question: str
-    answer: str
-    verdict: str = ""
-    details: list[str] = field(default_factory=list)  # a sentence for each stage, system or condition
-
-
-@dataclass(frozen=True)
-class Command:
-    """How a run was made, from its env.json; "" where that does not say."""
-
-    name: str
-    command: str  # as for a shell
-    commit: str
-    machine: str
-    started: str
+__all__ = ["Aims", "Answer", "Command", "DataSet", "Experiment", "Run", "StageState", "read_experiment"]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """exp/TAG; every list may be empty, and `missing` says in words what was not found."""
+    """exp/TAG; every list may be empty, and `missing` says in words what was not found or not readable."""
 
     folder: Path
     title: str
@@ -60,4 +34,121 @@ class Experiment:
     setting_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # key: {run: value}
     environment: dict[str, str] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)  # of the recipe
+    weights: dict[str, dict[str, Any]] = field(default_factory=dict)  # system: choice of the joint decoding
     missing: list[str] = field(default_factory=list)
+
+
+def read_experiment(
+    folder: str | Path,
+    data_reports: Sequence[Path] = (),
+    title: str | None = None,
+    aims: Aims | None = None,
+    environment: Mapping[str, str] | None = None,
+    above: Sequence[Path] = (),
+) -> Experiment:
+    """Give what the files of `folder` tell; an experiment that is half done, or running, is read as it is.
+
+    data_reports: of data preparation; without any, those in the data folders of the recipe's stages.
+    environment: more facts, of the machine that writes the report.  above: folders whose paths are shortened.
+    Raises FileNotFoundError if `folder` or a data report does not exist, ValueError if a named data report
+    holds no set.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder; it is exp/TAG of a recipe")
+    missing: list[str] = []
+    stages, runs = read_stages(folder), read_runs(folder)
+    if not stages:
+        missing.append(
+            "no stage of a recipe has run here: .done/ has no marker, so there are no times of stages"
+        )
+    if not runs:
+        missing.append("no run directory: no folder with metrics.jsonl or env.json, so no training has begun")
+    for run in runs:
+        missing += run.faults
+        absent = [n for n in ("metrics.jsonl", "env.json", "config.yaml") if not (run.folder / n).is_file()]
+        if absent:
+            missing.append(f"run {run.name} has no {' and no '.join(absent)}")
+    scores = _scores(folder / "scores.json", missing)
+    read = Experiment(
+        folder=folder,
+        title=title or folder.resolve().name,
+        stages=stages,
+        runs=runs,
+        scores=scores,
+        utterances=_utterances(folder / "utterances.jsonl", missing if scores else []),
+        data=_data(data_reports, [stage.folder for stage in stages], folder, missing),
+        setting_changes=setting_changes(runs, folder, above),
+        environment={**environment_of(runs), **(environment or {})},
+        commands=commands_of(runs),
+        calls=read_calls(folder),
+        weights=_weights(folder / "decode"),
+        missing=missing,
+    )
+    return replace(read, answers=answers(read, aims or Aims()))
+
+
+def _data(
+    reports: Sequence[Path], stage_folders: Sequence[Path], folder: Path, missing: list[str]
+) -> list[DataSet]:
+    found = [each for path in reports for each in read_data_report(path)]
+    if reports:
+        return found
+    top = folder.resolve()
+    for path in data_reports_near([at for at in dict.fromkeys(stage_folders) if at.resolve() != top]):
+        try:
+            found += read_data_report(path)
+        except (OSError, ValueError):
+            continue  # nobody named it: a report.json of something else
+    if not found:
+        missing.append("no report of data preparation was found; --data-report FILE names one")
+    return found
+
+
+def _scores(path: Path, missing: list[str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        missing.append(f"no {path.name}: nothing has been scored (nest_ssl.bin.score --json {path})")
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        missing.append(f"{path} cannot be read ({error}); score again")
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("rows"), list):
+        missing.append(f"{path} is not what nest_ssl.bin.score --json writes: it has no rows; score again")
+        return None
+    return found
+
+
+def _utterances(path: Path, missing: list[str]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        missing.append(f"no {path.name}, so no single utterances (nest_ssl.bin.score --utterances {path})")
+        return []
+    found, torn = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            torn += bool(line.strip())
+            continue
+        if isinstance(row, dict):
+            found.append(row)
+        else:
+            torn += 1
+    if torn:
+        missing.append(f"{path}: {torn} lines are no JSON objects and are left out; score again")
+    return found
+
+
+def _weights(folder: Path) -> dict[str, dict[str, Any]]:
+    """What decode --weight-out wrote beside the hypotheses of each system."""
+    found = {}
+    for path in sorted(folder.glob("*.weight.json")):
+        try:
+            chosen = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(chosen, dict):
+            found[path.name.removesuffix(".weight.json")] = chosen
+    return found

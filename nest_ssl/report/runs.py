@@ -21,8 +21,8 @@ PASSED_BY = {"checkpoints", "tensorboard", "model", "decode", "log"}
 class Figures:
     """What the log of a run comes to; None where it says nothing of it.
 
-    Losses are the finite ones of the validations; `fall` is 1 - best / first, `train_s` the seconds of training
-    alone (validation, checkpoints and start-up are not in), `mem_gb` the peak in 10^9 bytes.
+    Losses are the finite ones of the validations; `fall` is 1 - best / first, `train_s` the seconds of
+    training alone (validation, checkpoints and start-up are not in), `mem_gb` the peak in 10^9 bytes.
     """
 
     first_val_loss: float | None = None
@@ -236,7 +236,7 @@ def _figures(train: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[st
         best_val_loss=best,
         best_step=best_step,
         last_val_loss=losses[-1][0] if losses else None,
-        fall=1.0 - best / first if first and best is not None else None,
+        fall=1.0 - best / first if first and first > 0 and best is not None else None,
         validations=len(losses),
         nonfinite=nonfinite,
         hours_seen=before if train else None,

@@ -1,0 +1,271 @@
+"""Answers from scores.json: what each stage did to CER, the rates, keywords, and where it helped most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nest_ssl.report.answer import CHANCE, MET, NOT_MET, P_LIMIT, UNKNOWN, Aims, Answer
+from nest_ssl.report.runs import finite
+from nest_ssl.report.words import counted, p_value, percent
+from nest_ssl.text.scoring import HEADLINE
+
+NO_SCORES = "No system has been scored yet."
+ENOUGH = 10  # utterances of a condition below which its rate says too little to be named largest
+
+Scores = Mapping[str, Any] | None
+Row = Mapping[str, Any]
+
+
+def headline_rows(scores: Scores) -> list[Row]:
+    """Give the rows of the headline output, in the order of the table."""
+    return [row for row in (scores or {}).get("rows") or () if row.get("field") == HEADLINE]
+
+
+def rate_of(row: Row, metric: str) -> float | None:
+    """Give a rate of a row as a share; None where it has none."""
+    return _rate(row.get(metric))
+
+
+def compared(scores: Scores) -> tuple[Row, Row] | None:
+    """Give the row that the last system counts against and the last system's; None with fewer than two.
+
+    The baseline is the one that its gain is over; without a baseline the first system of the table.
+    """
+    rows = headline_rows(scores)
+    if len(rows) < 2:
+        return None
+    against = (rows[-1].get("gain") or {}).get("against")
+    first = next((row for row in rows if row["system"] == against), rows[0])
+    return first, rows[-1]
+
+
+def cer_change(scores: Scores, aim: float | None) -> Answer:
+    """Answer what each stage did to CER, and whether that may be chance."""
+    question = "Did the character error rate fall?"
+    if aim is not None:
+        question = f"Did the character error rate fall by {percent(aim, 0)} or more?"
+    pair = compared(scores)
+    if pair is None:
+        rows = headline_rows(scores)
+        text = (
+            f"There is one system, {rows[0]['system']}, and nothing to compare it with."
+            if rows
+            else NO_SCORES
+        )
+        return Answer(question, text, UNKNOWN)
+    before, after = pair
+    details = list(_steps(scores))
+    rates = rate_of(before, "cer"), rate_of(after, "cer")
+    if rates[0] is None or rates[1] is None:
+        return Answer(question, "The references have no characters to count.", UNKNOWN, details)
+    found = after.get("gain") or _comparison(scores, before["system"], after["system"]) or {}
+    gain = 1 - rates[1] / rates[0] if rates[0] else 0.0
+    text = f"{percent(rates[0], 2)} ({before['system']}) -> {percent(rates[1], 2)} ({after['system']}): "
+    text += f"{_lower(gain)}{_certainty(found)}"
+    p = _p(found)
+    if p is not None and p >= P_LIMIT:
+        text += ", which may be chance"
+    if aim is not None:
+        verdict = MET if gain >= aim else NOT_MET
+    elif p is None:
+        verdict = ""
+    else:
+        verdict = CHANCE if p >= P_LIMIT else MET if gain > 0 else NOT_MET
+    return Answer(question, f"{text}.", verdict, details)
+
+
+def rates(scores: Scores, aims: Aims) -> Answer:
+    """Answer the rates of the last system, and of all of them."""
+    question = "What are the error rates now?"
+    rows = headline_rows(scores)
+    if not rows:
+        return Answer(question, NO_SCORES, UNKNOWN)
+    last, verdicts = rows[-1], []
+    parts = []
+    for metric in ("cer", "wer", "kwer"):
+        rate, aim = rate_of(last, metric), getattr(aims, metric)
+        if rate is None:
+            continue
+        word = f"{metric.upper()} {percent(rate, 2)}{_interval(last[metric])}"
+        if aim is not None:
+            verdicts.append(MET if rate <= aim else NOT_MET)
+            word += f" (aim: {percent(aim, 0)} or less, {verdicts[-1]})"
+        parts.append(word)
+    verdict = NOT_MET if NOT_MET in verdicts else MET if verdicts else ""
+    details = [f"{row['system']}: {_all_rates(row)}" for row in rows]
+    text = f"{last['system']}: {', '.join(parts)}." if parts else "The references are empty."
+    return Answer(question, text, verdict, details)
+
+
+def keywords(scores: Scores) -> Answer:
+    """Answer how well keywords are heard, by domain where there are several."""
+    question = "Does it hear the keywords of the business?"
+    rows = headline_rows(scores)
+    if not rows:
+        return Answer(question, NO_SCORES, UNKNOWN)
+    last = rows[-1]
+    if rate_of(last, "kwer") is None:
+        return Answer(
+            question, "It cannot be told: no keywords were given to the scoring, or none is said.", UNKNOWN
+        )
+    pair = compared(scores)
+    text = f"KWER {percent(rate_of(last, 'kwer') or 0.0, 2)} ({last['system']})"
+    if pair and rate_of(pair[0], "kwer") is not None:
+        text += f", before {percent(rate_of(pair[0], 'kwer') or 0.0, 2)} ({pair[0]['system']})"
+        text += _overlap(pair[0]["kwer"], last["kwer"])
+    details = []
+    for name, domain in (last.get("keywords") or {}).items():
+        former = (pair[0].get("keywords") or {}).get(name) if pair else None
+        details.append(f"{name}: {_domain(domain, former)}")
+    return Answer(question, f"{text}.", details=details)
+
+
+def conditions(scores: Scores) -> Answer:
+    """Answer on which channels and in which domains the adaptation changed most."""
+    question = "Where did it help most, and where did it harm?"
+    pair = compared(scores)
+    if pair is None:
+        return Answer(
+            question, NO_SCORES if not headline_rows(scores) else "There is one system alone.", UNKNOWN
+        )
+    before, after = pair
+    changes = sorted(_condition_changes(before, after), key=lambda change: change[0])
+    if not changes:
+        return Answer(
+            question, "It cannot be told: the scored rows state no channel, codec or language.", UNKNOWN
+        )
+    details = [f"{name}: {words}" for _, _, name, words in changes]
+    enough = [change for change in changes if change[1] >= ENOUGH] or changes
+    if len(enough) == 1:
+        _, _, name, words = enough[0]
+        return Answer(
+            question,
+            f"There is one condition with {ENOUGH} utterances or more, {name}: {words}.",
+            "",
+            details,
+        )
+    best, worst = enough[0], enough[-1]
+    parts = [f"most in {best[2]}: {best[3]}" if best[0] < 0 else "it helped nowhere"]
+    parts.append(
+        f"{'it harmed most in' if worst[0] > 0 else 'it harmed nowhere; least in'} {worst[2]}: {worst[3]}"
+    )
+    text = "; ".join(parts)
+    return Answer(question, f"{text[0].upper()}{text[1:]}.", "", details)
+
+
+def _steps(scores: Scores) -> Iterator[str]:
+    """One sentence for each stage: from which system, by how much, and whether it may be chance."""
+    rows = {row["system"]: row for row in headline_rows(scores)}
+    for name, row in rows.items():
+        step = row.get("step") or {}
+        former = rows.get(step.get("against", ""))
+        now, then = rate_of(row, "cer"), rate_of(former, "cer") if former else None
+        if now is None or then is None:
+            continue
+        gain, p = finite(step.get("gain")) or 0.0, _p(step)
+        if p is None:
+            judged = ""
+        elif p >= P_LIMIT:
+            judged = ": within chance"
+        else:
+            judged = ": it helps" if gain > 0 else ": it harms"
+        yield (
+            f"{name} after {step['against']}: {percent(then, 2)} -> {percent(now, 2)}, "
+            f"{_lower(gain)}{_certainty(step)}{judged}"
+        )
+
+
+def _comparison(scores: Scores, a: str, b: str) -> Mapping[str, Any] | None:
+    """The paired test between two systems: its p alone, for its interval is of the difference."""
+    for row in (scores or {}).get("comparisons") or ():
+        if (
+            row.get("field") == HEADLINE
+            and row.get("metric") == "cer"
+            and {row.get("a"), row.get("b")} == {a, b}
+        ):
+            return {"p": row.get("p")}
+    return None
+
+
+def _condition_changes(before: Row, after: Row) -> Iterator[tuple[float, int, str, str]]:
+    """(change of CER, utterances, name, words) of each value of each condition that both systems have."""
+    for condition, values in (after.get("conditions") or {}).items():
+        for value, now in values.items():
+            then = ((before.get("conditions") or {}).get(condition) or {}).get(value) or {}
+            rates = _rate(then.get("cer")), _rate(now.get("cer"))
+            if rates[0] is None or rates[1] is None:
+                continue
+            number = int(finite(now.get("utterances")) or 0)
+            words = f"CER {percent(rates[0], 2)} -> {percent(rates[1], 2)} on {counted(number, 'utterance')}"
+            yield (
+                rates[1] - rates[0],
+                number,
+                f"{condition} {value}",
+                words + _overlap(then["cer"], now["cer"]),
+            )
+
+
+def _domain(domain: Mapping[str, Any], former: Mapping[str, Any] | None) -> str:
+    parts = []
+    for key in ("kwer", "recall", "precision", "f1"):
+        rate, then = _rate(domain.get(key)), _rate((former or {}).get(key))
+        if rate is not None:
+            name = key.upper() if key in ("kwer", "f1") else key
+            parts.append(
+                f"{name} {percent(rate)}" + (f" (before {percent(then)})" if then is not None else "")
+            )
+    for key, where in (("without_keywords", "speech without them"), ("silence", "silence")):
+        false = finite(domain.get(f"false_per_hour_{key}"))
+        if false is not None:
+            parts.append(f"{false:.1f} false an hour of {where}")
+    return ", ".join(parts) or "none of its keywords is said"
+
+
+def _all_rates(row: Row) -> str:
+    told = [
+        f"{metric.upper()} {percent(rate, 2)}{_interval(row[metric])}"
+        for metric in ("cer", "wer", "kwer")
+        if (rate := rate_of(row, metric)) is not None
+    ]
+    lost = len(row.get("failed") or ()) + len(row.get("missing") or ())
+    if lost:
+        told.append(f"{counted(lost, 'utterance')} failed or missing, counted as deleted")
+    return ", ".join(told)
+
+
+def _lower(gain: float) -> str:
+    return f"{percent(gain)} lower" if gain >= 0 else f"{percent(-gain)} higher"
+
+
+def _certainty(found: Mapping[str, Any]) -> str:
+    """[low, high] of a relative gain, and p."""
+    low, high, p = finite(found.get("low")), finite(found.get("high")), _p(found)
+    words = f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
+    return words + (f", {p_value(p)}" if p is not None else "")
+
+
+def _p(found: Mapping[str, Any]) -> float | None:
+    return finite(found.get("p_value", found.get("p")))
+
+
+def _interval(rate: Any) -> str:
+    low, high = (
+        (finite(rate.get(key)) for key in ("low", "high")) if isinstance(rate, Mapping) else (None, None)
+    )
+    return f" [{100 * low:.2f}, {100 * high:.2f}]" if low is not None and high is not None else ""
+
+
+def _overlap(before: Any, after: Any) -> str:
+    """Say where the intervals of two rates overlap: the difference may be chance."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return ""
+    ends = [finite(rate.get(key)) for rate in (before, after) for key in ("low", "high")]
+    if any(end is None for end in ends):
+        return ""
+    low_1, high_1, low_2, high_2 = ends
+    return ", intervals overlap" if low_1 <= high_2 and low_2 <= high_1 else ""  # type: ignore[operator]
+
+
+def _rate(value: Any) -> float | None:
+    return finite(value.get("rate")) if isinstance(value, Mapping) else finite(value)

@@ -1,0 +1,81 @@
+"""In what the configurations of an experiment's runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nest_ssl.report.runs import Run
+
+SAME_KIND = 0.7  # share of keys that two configurations have in common if they are of one kind of model
+ITSELF = "THIS_RUN"
+BOOKKEEPING = {"nest_ssl.history", "nest_ssl.base.digest"}  # other in every run, and told elsewhere
+
+
+def setting_changes(
+    runs: Sequence[Run], folder: Path, above: Sequence[Path] = ()
+) -> dict[str, dict[str, Any]]:
+    """Give {key: {run: value}} of the keys whose values differ between runs of one kind of model.
+
+    A NEST pre-training and a Fun-ASR stage have other keys altogether: those are not compared.  A run that
+    lacks the key is not in its inner mapping.  In paths, the run's own folder is THIS_RUN (which hides keys
+    that differ in that alone), `folder` is EXP, and those `above` are left out of what lies in them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for group in kinds_of_runs(runs):
+        values = {run.name: _shortened(run, folder, above) for run in group}
+        for key in sorted({key for settings in values.values() for key in settings}):
+            those = {name: settings[key] for name, settings in values.items() if key in settings}
+            if len(those) < len(values) or len({repr(value) for value in those.values()}) > 1:
+                found.setdefault(key, {}).update(those)
+    return found
+
+
+def kinds_of_runs(runs: Sequence[Run]) -> list[list[Run]]:
+    """Give the runs in groups of like configurations; copies and runs without config.yaml are in none."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        if not run.settings or run.copy_of:
+            continue
+        for group in groups:
+            first, keys = group[0].settings.keys(), run.settings.keys()
+            if len(first & keys) >= SAME_KIND * len(first | keys):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
+
+
+def shorter(text: str, folder: Path, above: Sequence[Path] = ()) -> str:
+    """Give `text` with the paths in it shortened: `folder` becomes EXP, and what lies in `above` relative."""
+    text = _within(text, folder, "EXP")
+    for top in above:
+        text = _within(text, top, "")
+    return text
+
+
+def _shortened(run: Run, folder: Path, above: Sequence[Path]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in run.settings.items():
+        if key in BOOKKEEPING:
+            continue
+        if isinstance(value, str):
+            found[key] = shorter(_within(value, run.folder, ITSELF), folder, above)
+        elif isinstance(value, list):
+            found[key] = [
+                shorter(_within(item, run.folder, ITSELF), folder, above) if isinstance(item, str) else item
+                for item in value
+            ]
+        else:
+            found[key] = value
+    return found
+
+
+def _within(text: str, folder: Path, name: str) -> str:
+    for top in {str(folder), str(folder.resolve())}:
+        if text == top:
+            return name or "."
+        text = text.replace(f"{top}/", f"{name}/" if name else "")
+    return text
