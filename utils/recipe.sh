@@ -102,5 +102,7 @@ _present() {
 . "$_utils/recipe/lock.sh"
 # shellcheck source=utils/recipe/job.sh
 . "$_utils/recipe/job.sh"
+# shellcheck source=utils/recipe/running.sh
+. "$_utils/recipe/running.sh"
 # shellcheck source=utils/recipe/status.sh
 . "$_utils/recipe/status.sh"

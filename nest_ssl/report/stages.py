@@ -22,9 +22,9 @@ _UNITS = {"s": 1, "min": 60, "h": 3600}
 class StageState:
     """One stage as it is on the disk.
 
-    state: done (a marker is there), running (the run that holds the lock is at it), failed, stopped (by a signal,
-    or with the whole run), missing (not run yet).  A marker's facts are not compared with what the stage would
-    be made from now: only `bash run.sh --status` knows that.  took_s is None unless the stage has ended.
+    state: done (a marker is there), running (the run that holds the lock is at it), failed, stopped (by a
+    signal, or with the whole run), missing (not run yet).  A marker's facts are not compared with what the
+    stage would be made from now: only `bash run.sh --status` knows that.  took_s is None until it has ended.
     """
 
     number: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 
@@ -96,8 +97,9 @@ def test_status_tells_failed(stub: Stub) -> None:
     one(stub, "  return 6")
     stub.fail()
     output = stub.succeed("--status")
-    assert " 3 work         failed   failed with status 6, 20" in output
-    assert "; log egs/stub/data/log/3-work.log" in output
+    assert re.search(r"^  3 work         failed   20[0-9: -]{17} +\d+ s  status 6$", output, re.M)
+    assert "\n      log egs/stub/data/log/3-work.log\n" in output
+    assert "; next: 3 (work)\n" in output
 
 
 def test_a_kill_hints_at_memory(stub: Stub) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 from .conftest import Stub, wait_until
@@ -51,16 +52,43 @@ def test_status_shows_the_running_step(stub: Stub) -> None:
     stub.write(BLOCK)
     process = stub.start()
     stub.pid("pid.default")
-    assert f" 1 train        running  pid {process.pid} on " in stub.succeed("--status")
+    shown = stub.succeed("--status")
+    assert re.search(
+        rf"^  1 train        running  since \d\d-\d\d [0-9:]+ +\d+ s  pid {process.pid} on ", shown, re.M
+    )
+    assert shown.endswith("s of work; running: 1 (train)\n")
     (stub.exp / "train" / "train.log").write_text(
-        "2026-11-21 19:39:01 step 2400/500000 epoch 3 loss 5.2 lr 1e-3 eta 02:12:40\n"
+        "2026-11-21 19:37:00 step 2300/500000 epoch 3 loss 5.3 lr 1e-3 eta 02:12:50\n"
+        "2026-11-21 19:38:00 validation step 2300/500000 epoch 3 val_loss 4.9000 val_acc 0.5 seconds 3\n"
+        "2026-11-21 19:39:01 validation step 2400/500000 epoch 3 val_loss 5.1000 val_acc 0.5 seconds 3\n"
         "2026-11-21 19:40:01 step 2500/500000 epoch 3 batch 412/980 loss 5.1234 lr 1.2e-03 eta 02:11:40\n"
     )
     output = stub.succeed("--status")
-    assert f"running  step 2500/500000 epoch 3 loss 5.1234 eta 02:11:40 (pid {process.pid} on " in output
+    figures = "loss 5.1234  val_loss 5.1000 (best 4.9000)  eta 02:11:40"
+    assert f"\n      train  step 2500/500000  0 %  {figures}\n" in output
+    assert max(map(len, output.splitlines())) <= 100 and "\033" not in output
     (stub.data / "go").touch()
     stub.finish(process)
     assert " 1 train        done     20" in stub.succeed("--status")
+
+
+def test_status_counts_the_shards_of_the_running_stage(stub: Stub) -> None:
+    """Shard 1 is done, 2 and 3 wait in the middle of their work, 4 has not begun."""
+    line = "2026-11-21 19:40:01 INFO decode shard $1/4 utterances $10/200 (5.0 %) audio_s/s 9 eta 0:0$1:00"
+    hold = '[ "$1" = 1 ] || until [ -e "$2/go" ]; do sleep 0.01; done'
+    stub.write(
+        f'work() {{ echo "{line}"; echo $$ >"$2/pid.$1"; {hold}; }}\nexport -f work\n'
+        'stage 0 a at:"$data" -- on_cpu --max-jobs-run 2 JOB=1:4 "$data/log/a.JOB.log" '
+        'bash -c \'work "$@"\' x JOB "$data"'
+    )
+    process = stub.start()
+    for number in (1, 2, 3):
+        stub.pid(f"pid.{number}")
+    expected = "\n      shards 1 of 4 done, 2 running; these at utterances 50 of 400, eta 0:03:00\n"
+    wait_until(lambda: expected in stub.succeed("--status"), "the status to count the shards")
+    (stub.data / "go").touch()
+    status, output = stub.finish(process)
+    assert status == 0, output
 
 
 def test_the_lock_is_freed_even_if_a_daemon_of_a_stage_fled(stub: Stub) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -234,7 +235,9 @@ def test_no_marker_without_outputs(stub: Stub, command: str) -> None:
     )
     assert "bash egs/stub/run.sh --stage 0" in output
     assert list((stub.data / ".done").glob("[!.]*")) == []
-    assert "failed   it ended well, but egs/stub/data/out is missing or empty" in stub.succeed("--status")
+    shown = stub.succeed("--status")
+    assert " 0 a            failed   20" in shown
+    assert "      it ended well, but egs/stub/data/out is missing or empty\n" in shown
 
 
 def test_an_output_may_be_a_folder(stub: Stub) -> None:
@@ -326,7 +329,10 @@ def test_a_set_up_that_fails_ends_the_run(three: Stub) -> None:
 
 
 def test_status_and_dry_run_touch_nothing(three: Stub) -> None:
-    assert "0 data         missing" in three.succeed("--status")
+    output = three.succeed("--status")
+    assert "\n  0 data         missing\n" in output
+    assert re.search(r"^  1 split        missing +waits for stage 0 \(data\)$", output, re.M)
+    assert output.endswith("0 of 3 stages done; next: 0 (data)\n")
     output = three.succeed("--dry-run")
     assert "stage 0 (data) would run: it has not been done yet\n    stage_data\n" in output
     assert "stage 4 (join) would run once stage 1 has made egs/stub/data/first" in output
@@ -358,10 +364,32 @@ def snapshot(folder: Path) -> list[str]:
 def test_status_tells_done_stale_and_missing(three: Stub) -> None:
     three.succeed("--stop-stage", "1")
     output = three.succeed("--status", "--last", "6")
-    assert " 0 data         stale    changed since it was done\n" in output
-    assert " now: variable last = 6\n" in output
-    assert " 1 split        done     " in output
-    assert " 4 join         missing" in output
+    assert re.search(
+        r"^  0 data         stale    20[0-9: -]{17} +\d s  changed since it was done$", output, re.M
+    )
+    assert "\n      now: variable last = 6\n" in output
+    assert re.search(r"^  1 split        done     20[0-9: -]{17} +\d s$", output, re.M)
+    assert "\n  4 join         missing\n" in output
+    assert re.search(r"^1 of 3 stages done, \d s of work; next: 0 \(data\)\n$", output, re.M)
+
+
+def test_a_run_leaves_its_stages_and_its_call(three: Stub) -> None:
+    three.succeed("--stop-stage", "1")
+    three.succeed("--last", "6", "--data-dir", "egs/stub/it's")
+    left = three.exp / ".done"
+    assert (left / ".stages").read_text().splitlines() == [
+        "0\tdata\t../../it's\t../../it's/log/0-data.log",
+        "1\tsplit\t../../it's\t../../it's/log/1-split.log",
+        "4\tjoin\t.\tlog/4-join.log",
+    ]
+    head, first, _, second = (left / ".command").read_text().splitlines()
+    assert re.fullmatch(r"# 20[0-9: -]{17} on \S+ in /.*", head)
+    assert head.endswith(f" in {three.root}")
+    assert first == "bash egs/stub/run.sh --stop-stage 1"
+    assert second == "bash egs/stub/run.sh --last 6 --data-dir 'egs/stub/it'\\''s'"
+    three.succeed("--last", "6", "--data-dir", "egs/stub/it's")  # nothing to do
+    three.succeed("--status")
+    assert len((left / ".command").read_text().splitlines()) == 4
 
 
 def test_the_checkout_may_be_reached_by_any_path(three: Stub, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ run_stages() {
         # all later stages may run, so a folder that someone else holds is found now and not after an hour
         _lock_stages "$_i" "$_to"
         _locked=true
+        _note_run
         _load_environment
         _examine "$_i"
         if [ "$_state" = "done" ] && [ "${_forced[_i]}" = false ]; then
@@ -137,10 +138,33 @@ _title_of() { _title="${_stage_number[$1]} (${_stage_name[$1]})"; }
 
 _marker_of() { _marker=${_stage_at[$1]}/.done/${_stage_number[$1]}-${_stage_name[$1]}; }
 
-# What is kept about an attempt that did not end well: "failed with status 1, 2026-11-21 19:40:01".
+# What is kept about an attempt that did not end well: "failed with status 1, 2026-11-21 19:40:01, after 5 s".
 _attempt_of() { _attempt=${_stage_at[$1]}/.done/.${_stage_number[$1]}-${_stage_name[$1]}.attempt; }
 
 _log_of() { _log=${_stage_at[$1]}/log/${_stage_number[$1]}-${_stage_name[$1]}.log; }
+
+# _note_run: leave for --status, the report and people which stages there are and how this run was called.
+# Paths within one tree are relative, so that a recipe's folder can be moved or copied.
+_note_run() {
+  local _i _at _log _line _list='' _near=${exp%/*/*}
+  mkdir -p -- "$exp/.done" || _cannot_write "$exp/.done"
+  for _i in "${!_stage_number[@]}"; do
+    _log_of "$_i"
+    _at=${_stage_at[_i]}
+    case $_at/ in
+      "$exp"/) _at=. _log=${_log#"$exp"/} ;;
+      "$_near"/*) _at=../..${_at#"$_near"} _log=../..${_log#"$_near"} ;;
+    esac
+    printf -v _line '%s\t%s\t%s\t%s' "${_stage_number[_i]}" "${_stage_name[_i]}" "$_at" "$_log"
+    _list+=$_line$'\n'
+  done
+  printf %s "$_list" >"$exp/.done/.stages.new" || _cannot_write "$exp/.done/.stages"
+  mv -f -- "$exp/.done/.stages.new" "$exp/.done/.stages" || _cannot_write "$exp/.done/.stages"
+  _shorten "$0"
+  _quote bash "$_short" "${_arguments[@]}"
+  printf '# %s on %s in %s\n%s\n' "$_run_since" "$HOSTNAME" "$PWD" "$_quoted" >>"$exp/.done/.command" ||
+    _cannot_write "$exp/.done/.command"
+}
 
 # _examine INDEX: set _state to needs (an input is missing), done, stale or absent, with _why in words,
 # _changes (lines "was ..." and "now ...") when stale, and _facts for the marker.
@@ -199,7 +223,7 @@ _why_needed() {
 _run_stage() {
   local _words=("${_stage_words[@]:_stage_first[$1]:_stage_count[$1]}") _path _status _before=$SECONDS _now
   local _shard_report="${_stage_at[$1]}/.done/.${_stage_number[$1]}-${_stage_name[$1]}.shard"
-  local _title _marker _attempt _log _begin _stage_key=''
+  local _title _marker _attempt _log _begin _stage_key='' _spelled
   _title_of "$1"
   _marker_of "$1"
   _attempt_of "$1"
@@ -223,6 +247,7 @@ _run_stage() {
   # shards that an attempt with the same facts has done need not run again, unless that is asked for
   if [[ $_opt_force${_fresh[$1]} == falsefalse ]]; then _stage_key=$(sha256sum <<<"$_facts"); fi
   _run_job "$_log" "$_shard_report" "${_words[@]}"
+  _spell_seconds "$((SECONDS - _before))"
   if [ -n "$_signal" ]; then
     _stopped "$1"
   elif [ "$_status" != 0 ]; then
@@ -233,12 +258,12 @@ _run_stage() {
     if ! _present "$_path"; then
       _resume_command "$1"
       _shorten "$_path"
-      printf 'it ended well, but %s is missing or empty\n' "$_short" >"$_attempt"
+      printf 'it ended well, but %s is missing or empty, %(%F %T)T, after %s\n' "$_short" -1 "$_spelled" \
+        >"$_attempt"
       _die "stage $_title ended with status 0, but its output $_short is missing or empty," \
         "so it is not done. When that is mended: $_resume"
     fi
   done <<<"${_stage_out[$1]}"
-  _spell_seconds "$((SECONDS - _before))"
   printf -v _now '%(%F %T)T' -1
   # the marker comes last and whole: an interrupted run leaves none
   printf '%s# %s, took %s\n' "$_facts" "$_now" "$_spelled" >"$_marker.new" || _cannot_write "$_marker"
@@ -271,10 +296,9 @@ _wipe() {
 
 # _failed INDEX STATUS: what failed, the tail of its log, how to go on.
 _failed() {
-  local _what="status $2" _tail _from=$((_begin + 1)) _line _at # earlier attempts are in the log, too
+  local _what="status $2" _tail _from=$((_begin + 1)) _line # earlier attempts are in the log, too
   _title_of "$1"
-  printf -v _at '%(%F %T)T' -1
-  printf 'failed with status %s, %s\n' "$2" "$_at" >"$_attempt"
+  printf 'failed with status %s, %(%F %T)T, after %s\n' "$2" -1 "$_spelled" >"$_attempt"
   if (($2 > 128)) && _line=$(kill -l "$2" 2>/dev/null); then
     _what="killed by SIG$_line"
     [ "$_line" != KILL ] || _what+=", which is often the machine running out of memory"
@@ -298,6 +322,7 @@ _failed() {
 _stopped() {
   local _number
   _title_of "$1"
+  printf 'stopped by SIG%s, %(%F %T)T, after %s\n' "$_signal" -1 "$_spelled" >"$_attempt"
   _number=$(kill -l "$_signal")
   _resume_command "$1"
   _finished=true
@@ -321,14 +346,14 @@ _resume_command() {
   _resume=$_quoted
 }
 
-# _spell_seconds N: set _spelled, "12 s", "3 min 5 s" or "2 h 10 min".
+# _spell_seconds N: set _spelled, "12 s", "3 min 5 s" or "2 h 10 min 0 s"; exact, as programs read it, too.
 _spell_seconds() {
   if (($1 < 60)); then
     _spelled="$1 s"
   elif (($1 < 3600)); then
     _spelled="$(($1 / 60)) min $(($1 % 60)) s"
   else
-    _spelled="$(($1 / 3600)) h $(($1 % 3600 / 60)) min"
+    _spelled="$(($1 / 3600)) h $(($1 % 3600 / 60)) min $(($1 % 60)) s"
   fi
 }
 

@@ -2,60 +2,116 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # the parts of the layer share its variables
 
+_status_width=100 # columns
+
 _print_status() {
-  local _i _shown_state _detail _line
+  local _i _shown_state _ended _took _note _more _line _name_width=12 _paint _count=0 _sum=0 _at_work='' _next=''
+  for _i in "${_stage_name[@]}"; do ((${#_i} <= _name_width)) || _name_width=${#_i}; done
   _shorten "$data"
   printf 'data %s\n' "$_short"
   _shorten "$exp"
   printf 'exp  %s\n' "$_short"
+  printf '    %-*s %-8s %-20s %14s\n' "$_name_width" stage state ended took
   for _i in "${!_stage_number[@]}"; do
     _describe "$_i"
-    printf '%3s %-12s %s\n' "${_stage_number[_i]}" "${_stage_name[_i]}" "$_shown_state${_detail:+ $_detail}"
-    [ "$_state" = stale ] || continue
-    for _line in "${_changes[@]}"; do printf '%25s %s\n' '' "$_line"; done
+    _paint_of "$_shown_state"
+    if ((${#_note} > 36)); then _more=("$_note" "${_more[@]}") _note=''; fi
+    printf -v _line '%-20s %14s  %s' "$_ended" "$_took" "$_note"
+    while [[ $_line == *' ' ]]; do _line=${_line% }; done
+    printf -v _shown_state "%-$((${#_line} ? 8 : 0))s" "$_shown_state"
+    printf "%3s %-*s %s%s%s" "${_stage_number[_i]}" "$_name_width" "${_stage_name[_i]}" \
+      "$_paint" "$_shown_state" "${_paint:+$'\e[m'}"
+    printf '%s\n' "${_line:+ $_line}"
+    for _line in "${_more[@]}"; do
+      ((${#_line} + 6 <= _status_width)) || _line=${_line:0:_status_width-9}...
+      printf '      %s\n' "$_line"
+    done
   done
+  _spell_seconds "$_sum"
+  _line="$_count of ${#_stage_number[@]} stages done"
+  ((_count == 0)) || _line+=", $_spelled of work"
+  if [ -n "$_at_work" ]; then _line+="; running: $_at_work"; elif [ -n "$_next" ]; then _line+="; next: $_next"; fi
+  printf '%s\n' "$_line"
 }
 
-# _describe INDEX: set _shown_state and _detail of the caller.
+# _paint_of STATE: set _paint, nothing unless a person looks on at a terminal.
+_paint_of() {
+  _paint=
+  [[ -t 1 && -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]] || return 0
+  case $1 in
+    'done') _paint=$'\e[32m' ;;
+    running) _paint=$'\e[1;36m' ;;
+    stale | stopped) _paint=$'\e[33m' ;;
+    failed) _paint=$'\e[1;31m' ;;
+    *) _paint=$'\e[2m' ;;
+  esac
+}
+
+# _describe INDEX: set _shown_state, _ended, _took, _note and the lines _more of the caller, and add to its sums.
 _describe() {
+  local _kept='' _seconds
   _examine "$1"
   _attempt_of "$1"
   _log_of "$1"
   _read_lock "${_stage_at[$1]}"
-  _detail=$_why _shown_state=$_state
+  _shown_state=$_state _ended='' _took='' _note='' _more=()
+  if [ -s "$_attempt" ]; then _kept=$(<"$_attempt"); fi
   if [[ $_holder_state == @(alive|elsewhere) && $_holder_stage == "stage $_title" ]]; then
-    _shown_state=running
-    _detail="pid $_holder_pid on $_holder_host, since $_holder_since"
-    _last_step "$1"
-    [ -z "$_step" ] || _detail="$_step ($_detail)"
-  elif [[ $_state != @(done|stale) && -s $_attempt ]]; then
-    _shown_state=failed
+    _describe_running "$1"
+  elif [[ $_state == @(done|stale) ]]; then
+    _kept=$(tail -n 1 -- "$_marker")
+    if [[ $_kept =~ ^#\ (.*),\ took\ (.*)$ ]]; then _ended=${BASH_REMATCH[1]} _took=${BASH_REMATCH[2]}; fi
+    _seconds_of "$_took"
+    if [ "$_state" = "done" ]; then
+      _count=$((_count + 1)) _sum=$((_sum + _seconds))
+    else
+      _note="it ${_why#it }" _next=${_next:-$_title}
+      _note=${_note/#it its/its}
+      _note=${_note/#it changed/changed}
+      _more=("${_changes[@]:0:8}")
+      ((${#_changes[@]} <= 8)) || _more+=("... and $((${#_changes[@]} - 8)) more; --dry-run shows them all")
+    fi
+  elif [ -n "$_kept" ]; then
+    _shown_state=failed _next=${_next:-$_title}
+    [[ $_kept != interrupted* && $_kept != stopped* ]] || _shown_state=stopped
+    if [[ $_kept =~ ^(.*),\ ([0-9: -]{19})(,\ after\ (.*))?$ ]]; then
+      _note=${BASH_REMATCH[1]} _ended=${BASH_REMATCH[2]} _took=${BASH_REMATCH[4]}
+    elif [[ $_kept =~ ^(interrupted)\;\ it\ started\ (.*)$ ]]; then
+      _note="killed; it started ${BASH_REMATCH[2]}"
+    else
+      _note=$_kept
+    fi
+    _note=${_note#"$_shown_state" }
+    _note=${_note#with }
     _shorten "$_log"
-    _detail="$(<"$_attempt"); log $_short"
+    _more+=("log $_short")
   elif [ "$_state" = needs ]; then
     _shown_state=missing
-    _detail=${_why#"stage $_title "}
-  elif [ "$_state" = absent ]; then
-    _shown_state=missing _detail=
+    if [ -n "$_maker" ]; then
+      _note="waits for stage ${_stage_number[_maker]} (${_stage_name[_maker]})"
+    else
+      _next=${_next:-$_title}
+      _more=("${_why#"stage $_title "}")
+    fi
+  else
+    _shown_state=missing _next=${_next:-$_title}
   fi
-  [ -z "$_detail" ] || printf -v _shown_state '%-8s' "$_shown_state"
 }
 
-# _last_step INDEX: set _step from the last line of the train.log in or beside the stage's outputs.
-_last_step() {
-  local _path _file _line _word
-  _step=
-  while IFS= read -r _path; do
-    for _file in "$_path/train.log" "${_path%/*}/train.log"; do
-      [[ -n $_path && -s $_file ]] || continue
-      _line=$(tail -n 1 -- "$_file")
-      for _word in step epoch loss eta; do
-        if [[ $_line =~ [[:space:]]"$_word "([^[:space:]]+) ]]; then _step+=" $_word ${BASH_REMATCH[1]}"; fi
-      done
-      _step=${_step# }
-      return 0
-    done
-  done <<<"${_stage_out[$1]}"
+# _seconds_of WORDS: set _seconds from what _spell_seconds has spelled.
+_seconds_of() {
+  local _words _word _number=0
+  _seconds=0
+  read -r -a _words <<<"$1"
+  for _word in "${_words[@]}"; do
+    case $_word in
+      h) _seconds=$((_seconds + 3600 * _number)) ;;
+      min) _seconds=$((_seconds + 60 * _number)) ;;
+      s) _seconds=$((_seconds + _number)) ;;
+      *[!0-9]*) return 0 ;;
+      *) _number=$_word ;;
+    esac
+  done
 }
 
 _print_plan() {
