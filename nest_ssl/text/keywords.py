@@ -18,8 +18,8 @@ DEFINITION = (
     "Japanese: anywhere), also inside or across another keyword; a character in two keywords is one keyword "
     "character. Errors on keyword characters are the substitutions and deletions of these and the insertions "
     "between two characters of a keyword, in that alignment with the fewest errors (those of CER) which has "
-    "the fewest of them on keywords; they are at least 1 in an utterance with a missed keyword (*art* heard as "
-    "*party*). A keyword is recalled as often as reference and hypothesis of an utterance both have it, "
+    "the fewest of them on keywords; in an utterance with a missed keyword they are at least 1 (*art* heard "
+    "as *party*). A keyword is recalled as often as reference and hypothesis of an utterance both have it, "
     "wherever they do; missed is what the reference has beyond that, false what the hypothesis has. Recall = "
     "recalled / (recalled + missed), precision = recalled / (recalled + false), F1 = their harmonic mean."
 )
