@@ -20,7 +20,6 @@ import importlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from side_process import SideProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
@@ -276,37 +277,11 @@ def serve(name: str) -> int:
     return 0
 
 
-class SideProcess:
-    """A side that takes orders."""
-
-    def __init__(self, python: str, name: str, folder: Path) -> None:
-        self.name = name
-        self._log = (folder / f"{name}.log").open("w+", encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
-        self._process = subprocess.Popen(
-            [python, str(Path(__file__).resolve()), "--side", name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment,
-        )  # fmt: skip
-
-    def __call__(self, order: str, **options: Any) -> dict[str, Any]:
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write(json.dumps({"do": order, **options}) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        answer = json.loads(line) if line else {"error": "the process died"}
-        if "error" in answer:
-            self._log.seek(0)
-            raise RuntimeError(f"{self.name}: {answer['error']}\n{self._log.read()[-2000:]}")
-        return answer
-
-    def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
-        self._log.close()
+def side_process(python: str, name: str, folder: Path) -> SideProcess:
+    """Start a side, with this checkout on its path."""
+    words = [python, str(Path(__file__).resolve()), "--side", name]
+    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
+    return SideProcess(name, words, folder, {**os.environ, "PYTHONPATH": path})
 
 
 def main(argv: Sequence[str]) -> int:
@@ -317,9 +292,9 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         options = {**vars(arguments), "folder": folder}
         try:
-            sides.append(SideProcess(sys.executable, "ours", Path(folder)))
+            sides.append(side_process(sys.executable, "ours", Path(folder)))
             if arguments.funasr_python:
-                sides.append(SideProcess(arguments.funasr_python, "funasr", Path(folder)))
+                sides.append(side_process(arguments.funasr_python, "funasr", Path(folder)))
             equal = len(sides) == 1 or same_loss(sides, options)
             facts = [side("build", **{**options, "dropout": True}) for side in sides]
             print_head(arguments, sides, facts)

@@ -15,16 +15,16 @@ not.  Exit status 1 if the losses differ, 2 if a side cannot run.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from side_process import SideProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = Path(__file__).resolve().parent / "train_step" / "side.py"
@@ -43,52 +43,16 @@ PEAK_TFLOPS = 790.0  # bf16 matrix products of an H200, as measured; --peak-tflo
 REGIONS = ("augment", "features", "mask", "quantize", "encode", "loss", "backward", "optimiser")
 
 
-class SideProcess:
-    """A side of the benchmark; attributes are its orders."""
-
-    def __init__(self, python: str, name: str, folder: Path, threads: int) -> None:
-        environment = dict(os.environ)
-        if threads:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        self.name = name
-        self._log = (folder / f"{name}.log").open("w+", encoding="utf-8")
-        self._process = subprocess.Popen(
-            [python, str(SIDE), name, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            encoding="utf-8",
-            env=environment,
-        )
-
-    def __call__(self, order: str, **options: Any) -> dict[str, Any]:
-        """Have it do `order`; raises RuntimeError with its last words if it cannot."""
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write(json.dumps({"do": order, **options}) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        answer = json.loads(line) if line else {"error": "the process died"}
-        if "error" in answer:
-            self._log.seek(0)
-            raise RuntimeError(f"{self.name}: {answer['error']}\n{self._log.read()[-2000:]}")
-        return answer
-
-    def close(self) -> None:
-        """End it."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._process.wait()
-        self._log.close()
+def side_process(python: str, name: str, folder: Path, threads: int) -> SideProcess:
+    """Start a side, on as many threads of the CPU as asked for; 0 leaves it to torch."""
+    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    return SideProcess(name, [python, str(SIDE), name, str(folder)], folder, environment)
 
 
 def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     with tempfile.TemporaryDirectory(prefix="nest-step-") as folder:
-        sides = [SideProcess(sys.executable, "ours", Path(folder), arguments.threads)]
+        sides = [side_process(sys.executable, "ours", Path(folder), arguments.threads)]
         try:
             options = {
                 **{
@@ -103,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
             }
             facts = [sides[0]("build", **options)]
             if arguments.nemo_python:
-                sides.append(SideProcess(arguments.nemo_python, "nemo", Path(folder), arguments.threads))
+                sides.append(side_process(arguments.nemo_python, "nemo", Path(folder), arguments.threads))
                 facts.append(sides[1]("build", **{**options, "compile": False}))
             print_head(arguments, sides, facts)
             equal = len(sides) == 1 or compare_losses(sides, arguments.precision)

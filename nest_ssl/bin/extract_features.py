@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from nest_ssl.bin.arguments import channel, device
+from nest_ssl.bin.arguments import Parser, channel, device
 from nest_ssl.bin.terminal import progress_bar, run
+from nest_ssl.checkpoints.state import tensors_digest
 from nest_ssl.decoding.recordings import Recording, padded_batches, recordings_of_manifests
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import write_rows
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
     model, config = feature_model(arguments.model, arguments.layers, arguments.mode, arguments.weights)
     model = model.to(device)
     settings = {
-        "model": digest_of(model),
+        "model": tensors_digest(model.state_dict().items()),
         "layers": model.feature_extractor.layer_idx_list,
         "mode": arguments.mode,
         "weights": arguments.weights,
@@ -117,15 +118,6 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def digest_of(model: torch.nn.Module) -> str:
-    """Name the weights, so that features of two models do not mix."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def file_name(recording: Recording, suffix: str) -> str:
     """A name that shows the id and is safe and unique for it."""
     shown = re.sub(r"[^A-Za-z0-9_-]+", "_", recording.utterance_id)[-48:].strip("_")
@@ -156,34 +148,23 @@ def frames_in(path: Path) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.extract_features",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", type=Path, required=True, help=".nemo, .ckpt, checkpoint or run directory")
-    parser.add_argument(
-        "--manifest", type=Path, action="append", required=True, metavar="FILE", help="may be repeated"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument(
-        "--layers",
-        type=numbers,
-        default="-1",
-        metavar="N,N",
-        help="from 0, from the end --layers=-2,-1; all [-1]",
-    )
-    parser.add_argument(
-        "--mode", choices=MODES, default="none", help="how layers are put together [%(default)s]"
-    )
-    parser.add_argument("--weights", type=weights, metavar="W,W", help="of weighted_sum [equal, sum 1]")
-    parser.add_argument("--format", choices=("npy", "safetensors"), default="npy", help="[%(default)s]")
-    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="[%(default)s]")
-    parser.add_argument(
-        "--batch-duration", type=float, default=60.0, metavar="S", help="seconds in a batch [%(default)s]"
-    )
-    parser.add_argument("--channel-selector", type=channel, metavar="N|average", help="of several channels")
-    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
+    parser = Parser("extract_features", description=__doc__)
+    add = parser.add_argument
+    model = ".nemo, .ckpt, checkpoint or run directory"
+    add("--model", type=Path, required=True, metavar="PATH", help=model)
+    several = "may be repeated"
+    add("--manifest", type=Path, action="append", required=True, metavar="FILE", help=several)
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    layers = "from 0, or from the end as in --layers=-2,-1; all [-1]"
+    add("--layers", type=numbers, default="-1", metavar="N,N", help=layers)
+    add("--mode", choices=MODES, default="none", metavar="MODE", help=f"{', '.join(MODES)} [%(default)s]")
+    add("--weights", type=weights, metavar="W,W", help="of weighted_sum [equal, sum 1]")
+    add("--format", choices=("npy", "safetensors"), default="npy", help="[%(default)s]")
+    add("--dtype", choices=("float32", "float16"), default="float32", help="[%(default)s]")
+    seconds = "seconds of audio at once [%(default)s]"
+    add("--batch-duration", type=float, default=60.0, metavar="S", help=seconds)
+    add("--channel-selector", type=channel, metavar="N|average", help="of several channels")
+    add("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
     arguments = parser.parse_args(argv)
     if arguments.weights and arguments.mode != "weighted_sum":
         parser.error("--weights needs --mode weighted_sum")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -110,3 +111,12 @@ def listed(what: str, keys: Iterable[str]) -> str:
         return ""
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return f"{len(keys)} {what}: {', '.join(keys[:SHOWN])}{more}"
+
+
+def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Give a digest of names and bits, in the order of the names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(tensors, key=lambda item: item[0]):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nest_ssl.checkpoints.state import tensors_digest
 from nest_ssl.models.fun_asr_files import save_pretrained
 from nest_ssl.models.fun_asr_nano import FunASRNano
 from nest_ssl.models.fun_asr_parts import DTYPES
@@ -217,12 +217,12 @@ class FunASRNanoForTraining(FunASRNano):
 
     def frozen_identity(self) -> str:
         """A digest of the weights that are not trained."""
-        digest = hashlib.blake2b(digest_size=16)
-        for key, value in sorted(self.state_dict(keep_vars=True).items()):
-            if isinstance(value, nn.Parameter) and not value.requires_grad:
-                digest.update(key.encode())
-                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        resting = self.state_dict(keep_vars=True).items()
+        return tensors_digest(
+            (key, value)
+            for key, value in resting
+            if isinstance(value, nn.Parameter) and not value.requires_grad
+        )
 
     # ------------------------------------------------------------------ small parts
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from nest_ssl.files.digests import file_digest
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.rows import audio_path, row_identity
 from nest_ssl.telephone import jobs, pieces
@@ -28,7 +29,7 @@ from nest_ssl.telephone.records import OutOfSpace, encode
 from nest_ssl.telephone.resample import resample
 from nest_ssl.telephone.row_table import RowsByName, RowTable, scan_rows
 from nest_ssl.telephone.seed import SCHEMA, key_bucket
-from nest_ssl.telephone.settings import file_digest, library_line, library_versions, plain
+from nest_ssl.telephone.settings import library_line, library_versions, plain
 from nest_ssl.telephone.sources import Source
 from nest_ssl.telephone.workers import Unit
 from nest_ssl.telephone.writer import AudioWriter

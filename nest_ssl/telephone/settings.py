@@ -46,12 +46,6 @@ def library_line() -> str:
     return " ".join(f"{name} {version}" for name, version in library_versions().items())
 
 
-def file_digest(path: Path) -> str:
-    """Give the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def plain(value: Any) -> Any:
     """Give settings as JSON types: dataclasses and mappings as objects, keys as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

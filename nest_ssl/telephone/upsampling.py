@@ -16,13 +16,14 @@ import soxr
 from scipy import signal
 
 from nest_ssl.files.audio import audio_info
+from nest_ssl.files.digests import file_digest
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.rows import audio_path, row_identity
 from nest_ssl.telephone import jobs
 from nest_ssl.telephone.records import OutOfSpace, encode
 from nest_ssl.telephone.resample import converted_length
 from nest_ssl.telephone.row_table import RowTable, scan_rows
-from nest_ssl.telephone.settings import file_digest, library_versions
+from nest_ssl.telephone.settings import library_versions
 from nest_ssl.telephone.sources import Source
 from nest_ssl.telephone.workers import Unit
 from nest_ssl.telephone.writer import AudioWriter

@@ -7,7 +7,6 @@ from training longer, not from telephone speech.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.digests import file_digest
 
 
 def main() -> None:
@@ -39,18 +39,13 @@ def main() -> None:
 
 def begin(out: Path, words: list[str], files: Sequence[str | Path]) -> None:
     """A run goes on where it stopped, if it was begun with these words and contents of files; else anew."""
-    lines = [*words, *(f"{file} {digest(Path(file))}" for file in files)]
+    lines = [*words, *(f"{file} {file_digest(Path(file))}" for file in files)]
     path, text = out / "settings.txt", "\n".join(lines) + "\n"
     if out.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != text):
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

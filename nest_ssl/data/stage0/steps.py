@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.digests import file_digest
 
 SMALL_BYTES = 1 << 32  # larger files are told apart by size and time
 SHOWN_CHANGES = 5
@@ -129,8 +130,7 @@ def file_fact(path: Path) -> str:
     status = path.stat()
     if status.st_size > SMALL_BYTES:
         return f"{status.st_size} bytes of {status.st_mtime_ns}"
-    with open(path, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    return file_digest(path)[:16]
 
 
 def write_json(path: Path, content: Any) -> None:
