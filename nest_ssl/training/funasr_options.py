@@ -135,6 +135,11 @@ def _mapping(config: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _check(values: Mapping[str, Any]) -> None:
     if values["max_epoch"] < 0 and values["max_steps"] < 0:
         raise ValueError("train_conf.max_epoch and train_conf.max_steps: one of them must be set")
+    if 0 in (values["max_epoch"], values["max_steps"]):
+        raise ValueError(
+            "train_conf.max_epoch and train_conf.max_steps: 0 would train nothing and write the model as it was; "
+            "-1 means no limit"
+        )
     kinds = (None, "acc", "loss")
     if values["avg_keep_nbest_models_type"] not in kinds:
         raise ValueError(

@@ -45,6 +45,7 @@ def test_the_best_are_chosen_by_accuracy_where_funasr_is_told_so():
         ({"use_lora": True}, r"set llm_conf\.use_lora=true"),
         ({"grad_clip": "5"}, "train_conf.grad_clip: '5' is not of the type float"),
         ({"max_epoch": None}, "one of them must be set"),
+        ({"max_steps": 0}, "0 would train nothing"),
         ({"monitor": "loss"}, "is no figure of the validation"),
         ({"accum_grad": 0}, "train_conf.accum_grad: 0 must be at least 1"),
         ({"mode": "best"}, "neither min nor max"),
