@@ -58,7 +58,8 @@ def read_experiment(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; it is exp/TAG of a recipe")
     missing: list[str] = []
-    stages, runs = read_stages(folder), read_runs(folder)
+    stages = read_stages(folder)
+    runs = _copies_behind(read_runs(folder), {stage.name for stage in stages})
     if not stages:
         missing.append(
             "no stage of a recipe has run here: .done/ has no marker, so there are no times of stages"
@@ -73,7 +74,7 @@ def read_experiment(
     scores = _scores(folder / "scores.json", missing)
     read = Experiment(
         folder=folder,
-        title=title or folder.resolve().name,
+        title=title or f"Experiment {folder.resolve().name}",
         stages=stages,
         runs=runs,
         scores=scores,
@@ -87,6 +88,16 @@ def read_experiment(
         missing=missing,
     )
     return replace(read, answers=answers(read, aims or Aims()))
+
+
+def _copies_behind(runs: list[Run], names: set[str]) -> list[Run]:
+    """Of two runs that are the same, the one named after a stage counts as the run, the other as its copy."""
+    for run in runs:
+        original = run.copy_of
+        if original and run.name in names and original not in names:
+            copies = {run.name: None, original: run.name}
+            runs = [replace(r, copy_of=copies[r.name]) if r.name in copies else r for r in runs]
+    return runs
 
 
 def _data(

@@ -22,9 +22,10 @@ def setting_changes(
     lacks the key is not in its inner mapping.  In paths, the run's own folder is THIS_RUN (which hides keys
     that differ in that alone), `folder` is EXP, and those `above` are left out of what lies in them.
     """
+    folders = [folder, *former_folders(runs, folder)]
     found: dict[str, dict[str, Any]] = {}
     for group in kinds_of_runs(runs):
-        values = {run.name: _shortened(run, folder, above) for run in group}
+        values = {run.name: _shortened(run, folders, above) for run in group}
         for key in sorted({key for settings in values.values() for key in settings}):
             those = {name: settings[key] for name, settings in values.items() if key in settings}
             if len(those) < len(values) or len({repr(value) for value in those.values()}) > 1:
@@ -48,26 +49,43 @@ def kinds_of_runs(runs: Sequence[Run]) -> list[list[Run]]:
     return groups
 
 
-def shorter(text: str, folder: Path, above: Sequence[Path] = ()) -> str:
-    """Give `text` with the paths in it shortened: `folder` becomes EXP, and what lies in `above` relative."""
-    text = _within(text, folder, "EXP")
+def former_folders(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Give where the experiment was when its runs were made, if it was moved: they state folders of their
+    own, .../TAG/RUN."""
+    tag, found = folder.resolve().name, set()
+    for run in runs:
+        end = f"/{tag}/{run.name}"
+        for value in run.settings.values():
+            if isinstance(value, str) and value.endswith(end):
+                found.add(Path(value[: -len(run.name) - 1]))
+    return sorted(found - {folder, folder.resolve()})
+
+
+def shorter(text: str, folders: Sequence[Path], above: Sequence[Path] = ()) -> str:
+    """Give `text` with the paths in it shortened: `folders` become EXP, and what lies in `above` relative."""
+    for folder in folders:
+        text = _within(text, folder, "EXP")
     for top in above:
         text = _within(text, top, "")
     return text
 
 
-def _shortened(run: Run, folder: Path, above: Sequence[Path]) -> dict[str, Any]:
+def _shortened(run: Run, folders: Sequence[Path], above: Sequence[Path]) -> dict[str, Any]:
+    own = [run.folder, *(folder / run.name for folder in folders)]
+
+    def short(text: str) -> str:
+        for folder in own:
+            text = _within(text, folder, ITSELF)
+        return shorter(text, folders, above)
+
     found: dict[str, Any] = {}
     for key, value in run.settings.items():
         if key in BOOKKEEPING:
             continue
         if isinstance(value, str):
-            found[key] = shorter(_within(value, run.folder, ITSELF), folder, above)
+            found[key] = short(value)
         elif isinstance(value, list):
-            found[key] = [
-                shorter(_within(item, run.folder, ITSELF), folder, above) if isinstance(item, str) else item
-                for item in value
-            ]
+            found[key] = [short(item) if isinstance(item, str) else item for item in value]
         else:
             found[key] = value
     return found

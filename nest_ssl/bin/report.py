@@ -1,0 +1,150 @@
+"""Write what an experiment found: RESULTS.md to read anywhere, report.html to look at in a browser.
+
+An experiment is the folder EXP_DIR/TAG of a recipe, or any folder with run directories in it; one that is
+half done, or running, has a report too.  Questions come first: did the losses fall, what did each stage do to
+the error rate, how much memory and time did it take, where did it help.
+
+Example:
+  python -m nest_ssl.bin.report egs/asterisk/exp/small --aim cer_gain=0.25 --aim cer=0.40
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from nest_ssl.bin.arguments import Parser
+from nest_ssl.bin.made_by import code_state, hardware
+from nest_ssl.bin.terminal import run
+from nest_ssl.files.atomic import replaced
+from nest_ssl.report.answer import CHANCE, MET, NOT_MET, Aims, Answer
+from nest_ssl.report.experiment import Experiment, read_experiment
+from nest_ssl.report.html_page import html_page
+from nest_ssl.report.results_page import results_page
+from nest_ssl.report.spectrograms import Example, choose_example
+
+ROOT = Path(__file__).resolve().parents[2]
+AIMS = [each.name for each in fields(Aims)]
+OF_A_RUN = ("metrics.jsonl", "env.json")
+OWN = (*OF_A_RUN, "scores.json", ".done")
+NAMED = 5
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse(argv)
+    check_is_experiment(arguments.experiment)
+    above = (Path.cwd(), ROOT)
+    experiment = read_experiment(
+        arguments.experiment,
+        data_reports=arguments.data_report,
+        title=arguments.title,
+        aims=replace(Aims(), **dict(arguments.aim)),
+        environment={"report written by": code_state(ROOT), "report written on": hardware()},
+        above=above,
+    )
+    example = channel_example(arguments.channel_example)
+    written = {
+        "RESULTS.md": results_page(experiment, above),
+        "report.html": html_page(experiment, example),
+    }
+    for name, text in written.items():
+        with replaced(experiment.folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    print("\n".join(summary(experiment)))
+    for name in written:
+        print(f"wrote {experiment.folder / name}")
+    return 0
+
+
+def check_is_experiment(folder: Path) -> None:
+    """Raise FileNotFoundError for what is no folder, ValueError for one without a trace of an experiment."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"{folder} {what}; give the folder of an experiment, EXP_DIR/TAG")
+    below = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    if has_trace(folder, OWN) or any(has_trace(each, OF_A_RUN) for each in below):
+        return
+    tags = [
+        each
+        for each in below
+        if has_trace(each, OWN) or any(has_trace(run, OF_A_RUN) for run in each.iterdir())
+    ]
+    if tags:
+        named = ", ".join(map(str, tags[:NAMED])) + (", ..." if len(tags) > NAMED else "")
+        raise ValueError(f"{folder} is no experiment but holds {len(tags)}; give one: {named}")
+    raise ValueError(
+        f"{folder} is no experiment: it has no run directory (with metrics.jsonl or env.json), no "
+        "scores.json and no .done; give EXP_DIR/TAG"
+    )
+
+
+def has_trace(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).exists() for name in names)
+
+
+def channel_example(paths: Sequence[Path] | None) -> Example | None:
+    """Give an utterance before and after the channel, of a manifest and of what was simulated from it."""
+    return choose_example(*paths) if paths else None
+
+
+def summary(experiment: Experiment) -> list[str]:
+    """Give the answers for the terminal, a line each."""
+    return [f"{answer.question} {_verdict(answer)}{answer.answer}" for answer in experiment.answers]
+
+
+def _verdict(answer: Answer) -> str:
+    return f"{answer.verdict.capitalize()}. " if answer.verdict in (MET, NOT_MET, CHANCE) else ""
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser("report", description=__doc__)
+    add = parser.add_argument
+    add("experiment", type=Path, metavar="EXP_DIR/TAG", help="folder of the experiment")
+    add(
+        "--aim",
+        type=aim,
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help=f"what is to be reached, repeatable: {', '.join(AIMS)}",
+    )
+    add("--title", metavar="TEXT", help="of both pages [the folder's name]")
+    add(
+        "--data-report",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="of data preparation, repeatable [those in the recipe's data folder]",
+    )
+    add(
+        "--channel-example",
+        type=Path,
+        nargs=2,
+        metavar=("SOURCE.jsonl", "SIMULATED.jsonl"),
+        help="manifests before and after the channel: one utterance is shown",
+    )
+    return parser.parse_args(argv)
+
+
+def aim(text: str) -> tuple[str, float | None]:
+    """A name of Aims with a share between 0 and 1, or none: NAME=none takes a default aim away."""
+    name, equals, value = text.partition("=")
+    if name not in AIMS or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHARE with a NAME of {', '.join(AIMS)}")
+    if value == "none":
+        return name, None
+    try:
+        share = float(value)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is no share from 0 to 1, as in {name}=0.25")
+    return name, share
+
+
+if __name__ == "__main__":
+    run(main)
