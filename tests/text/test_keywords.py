@@ -1,12 +1,11 @@
-"""Keywords in texts, and the errors on them, by hand-made cases of the definition."""
+"""Keywords in texts: where they stand."""
 
 from __future__ import annotations
 
 import pytest
 
-from nest_ssl.text.error_rates import alignments
 from nest_ssl.text.keyword_choice import frequent_terms
-from nest_ssl.text.keywords import Keywords, read_keywords
+from nest_ssl.text.keywords import KeywordLists, Keywords, covered
 
 
 def found(words: list[str], text: str) -> list[str]:
@@ -17,60 +16,75 @@ def found(words: list[str], text: str) -> list[str]:
     ("text", "expected"),
     [
         ("the card", ["card"]),
-        ("cards cardio discard card2 card's", []),
+        ("cards cardio discard card2 2card card's", []),
         ("card card", ["card", "card"]),
         ("a credit card", ["credit card", "card"]),
         ("credit", []),
         ("用card支付", ["card"]),
         ("我的信用卡", ["信用卡"]),
-        ("信用卡号", ["信用卡号", "信用卡"]),
+        ("信用卡号", ["信用卡号", "信用卡", "卡号"]),
         ("信用", []),
+        ("", []),
     ],
 )
 def test_latin_keywords_are_whole_words_and_chinese_ones_stand_anywhere(text, expected):
-    assert found(["card", "credit card", "信用卡", "信用卡号"], text) == expected
+    assert found(["card", "credit card", "信用卡", "信用卡号", "卡号"], text) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "times"),
+    [
+        ("bye bye", "bye bye bye", 2),  # every place, overlapping or not
+        ("哈哈", "哈哈哈", 2),
+        ("क", "की", 0),  # a vowel sign belongs to the letter before it
+        ("कल", "कल की", 1),
+        ("\u0915", "\u0915\u093c", 0),
+        ("葛城", "葛城\ufe00", 1),  # a variation selector changes no letter
+        ("24", "124小时", 0),
+        ("24", "24小时", 1),
+        ("𠮷", "𠮷野家", 1),
+        ("전화", "전화를", 0),  # Korean words have spaces between them
+        ("don't", "don't", 1),
+        ("don", "don't", 0),
+    ],
+)
+def test_every_place_of_a_whole_word_is_one(word, text, times):
+    assert len(Keywords([word], str).find(text)) == times
+
+
+def test_what_is_found_of_a_keyword_does_not_depend_on_the_others_in_the_list():
+    words, text = ["信用卡", "卡号", "信用卡号", "号"], "信用卡号和卡号"
+    together = Keywords(words).find(text)
+    alone = [occurrence for word in words for occurrence in Keywords([word]).find(text)]
+    assert sorted(together) == sorted(alone)
+    assert len(covered(together)) == 6  # all but 和, each once
+
+
+def test_the_last_ones_beyond_the_other_text_are_missed_or_false():
+    comparison = Keywords(["card", "pin"]).compare("card or card", "pin or card")
+    assert [tuple(o) for o in comparison.missed] == [(8, 12, "card")]
+    assert [tuple(o) for o in comparison.false] == [(0, 3, "pin")]
 
 
 def test_keywords_are_normalised_as_texts_are_and_doubles_are_one():
     assert Keywords(["Wi-Fi", "wi fi", "ＣＡＲＤ", "信 用 卡"]).words == ("wi fi", "card", "信用卡")
+    assert Keywords(["Card"], str).words == ("Card",)
     with pytest.raises(ValueError, match=r"'!!': nothing is left"):
         Keywords(["a", "!!"])
     with pytest.raises(ValueError, match="empty"):
         Keywords([])
 
 
-@pytest.mark.parametrize(
-    ("reference", "hypothesis", "errors", "total"),
-    [
-        ("the card is here", "the card is here", 0, 4),
-        ("the card is here", "the card was there", 0, 4),  # errors elsewhere
-        ("the card is here", "", 4, 4),
-        ("the card is here", "the curd is here", 1, 4),
-        ("the card is here", "the caard is here", 1, 4),  # inserted inside
-        ("the cord is here", "the card is here", 4, 0),  # a keyword that was not said
-        ("my card or card", "my card or card card", 4, 8),
-        ("办理信用卡业务", "办理信用业务", 1, 3),
-        ("办理业务", "办理信用卡业务", 3, 0),
-        ("", "card", 4, 0),
-    ],
-)
-def test_errors_on_keywords(reference, hypothesis, errors, total):
-    [edits] = alignments([reference], [hypothesis], "characters")
-    assert Keywords(["card", "信用卡"]).errors(reference, hypothesis, edits) == (errors, total)
-
-
-def test_a_list_is_read_line_by_line(tmp_path):
-    path = tmp_path / "keywords.txt"
-    path.write_bytes("\ufeff# of the bank\r\n信用卡\r\n\r\nCredit card\r\n".encode())
-    assert read_keywords(path).words == ("信用卡", "credit card")
-    path.write_text("信用卡\n...\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"keywords\.txt:2: '\.\.\.' is no keyword"):
-        read_keywords(path)
-    path.write_text("# nothing\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="has no keyword; write one a line"):
-        read_keywords(path)
-    with pytest.raises(FileNotFoundError, match="absent"):
-        read_keywords(tmp_path / "absent")
+def test_a_keyword_of_two_domains_is_one_in_all_of_them_together():
+    bank, shop = Keywords(["card", "账户"]), Keywords(["card", "order"])
+    lists = KeywordLists({"bank": bank, "shop": shop})
+    assert lists.names == ["all", "bank", "shop"]
+    assert lists.all.words == ("card", "账户", "order")
+    assert len(lists.all.find("card")) == 1
+    assert dict(lists)["shop"] is shop
+    assert KeywordLists({"bank": bank}).names == ["bank"]
+    with pytest.raises(ValueError, match="no list"):
+        KeywordLists({})
 
 
 def test_frequent_terms_leave_out_function_words_and_parts_of_terms():
