@@ -11,6 +11,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=SCRIPTDIR/gpu_common.sh
+. "$here/gpu_common.sh"
 python=python3
 funasr_python=
 parts="encoder adaptor lora"
@@ -18,27 +20,8 @@ out=${OUT:-exp/gpu_fun_asr_step}
 seconds=5
 largest=1024
 
-while [ $# -gt 0 ]; do
-  [ $# -ge 2 ] || { echo "gpu_fun_asr_step.sh: $1 needs a value" >&2 && exit 2; }
-  case $1 in
-    --python) python=$2 ;;
-    --funasr-python) funasr_python=$2 ;;
-    --parts) parts=$2 ;;
-    --out) out=$2 ;;
-    --seconds) seconds=$2 ;;
-    --largest) largest=$2 ;;
-    *) echo "gpu_fun_asr_step.sh: unknown option $1" >&2 && exit 2 ;;
-  esac
-  shift 2
-done
+read_options python funasr_python parts out seconds largest -- "$@"
 mkdir -p "$out"
-
-# measure LOG WORDS...: one run, its output in the log.
-measure() {
-  local log=$out/$1.log
-  shift
-  "$python" "$here/fun_asr_step.py" --device cuda --precision bf16 --seconds "$seconds" "$@" >"$log" 2>&1
-}
 
 # show LOG TITLE: what a run printed.
 show() {
@@ -48,7 +31,7 @@ show() {
 
 usual=$(awk -v s="$seconds" 'BEGIN { n = int(6000 / (103 * s)); if (n > 32) n = 32; print n < 1 ? 1 : n }')
 for part in $parts; do
-  measure "$part-$usual" --part "$part" --batch "$usual" --steps 20 --warmup 5 || echo "failed:"
+  measure "$part-$usual" fun_asr_step.py --part "$part" --batch "$usual" --steps 20 --warmup 5 || echo "failed:"
   show "$part-$usual" "$part, batch $usual, as configured"
   for how in plain checkpointing; do
     words=(--part "$part" --steps 2 --warmup 1)
@@ -56,7 +39,7 @@ for part in $parts; do
     batch=$usual
     best=0
     while [ "$batch" -le "$largest" ]; do
-      measure "$part-$how-$batch" "${words[@]}" --batch "$batch" || break
+      measure "$part-$how-$batch" fun_asr_step.py "${words[@]}" --batch "$batch" || break
       best=$batch
       batch=$((2 * batch))
     done
@@ -67,7 +50,7 @@ for part in $parts; do
     fi
   done
   if [ -n "$funasr_python" ]; then
-    measure "$part-funasr" --part "$part" --batch "$usual" --steps 20 --warmup 5 \
+    measure "$part-funasr" fun_asr_step.py --part "$part" --batch "$usual" --steps 20 --warmup 5 \
       --funasr-python "$funasr_python" || true # the losses may differ under bf16: the log says so
     show "$part-funasr" "$part, batch $usual, against FunASR"
   fi

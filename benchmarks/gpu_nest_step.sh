@@ -10,6 +10,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=SCRIPTDIR/gpu_common.sh
+. "$here/gpu_common.sh"
 python=python3
 nemo_python=
 sizes="small large xlarge"
@@ -17,33 +19,14 @@ out=${OUT:-exp/gpu_nest_step}
 seconds=20
 largest=1024
 
-while [ $# -gt 0 ]; do
-  [ $# -ge 2 ] || { echo "gpu_nest_step.sh: $1 needs a value" >&2 && exit 2; }
-  case $1 in
-    --python) python=$2 ;;
-    --nemo-python) nemo_python=$2 ;;
-    --sizes) sizes=$2 ;;
-    --out) out=$2 ;;
-    --seconds) seconds=$2 ;;
-    --largest) largest=$2 ;;
-    *) echo "gpu_nest_step.sh: unknown option $1" >&2 && exit 2 ;;
-  esac
-  shift 2
-done
+read_options python nemo_python sizes out seconds largest -- "$@"
 mkdir -p "$out"
-
-# measure LOG WORDS...: one run, its output in the log.
-measure() {
-  local log=$out/$1.log
-  shift
-  "$python" "$here/nest_step.py" --device cuda --precision bf16 --seconds "$seconds" "$@" >"$log" 2>&1
-}
 
 for size in $sizes; do
   batch=8
   best=0
   while [ "$batch" -le "$largest" ]; do
-    measure "$size-$batch" --size "$size" --batch "$batch" --steps 2 --warmup 1 || break
+    measure "$size-$batch" nest_step.py --size "$size" --batch "$batch" --steps 2 --warmup 1 || break
     best=$batch
     batch=$((2 * batch))
   done
@@ -54,14 +37,14 @@ for size in $sizes; do
   fi
   three_quarters=$((best + best / 2)) # between the last that fitted and the first that did not
   if [ "$batch" -le "$largest" ] &&
-    measure "$size-$three_quarters" --size "$size" --batch "$three_quarters" --steps 2 --warmup 1; then
+    measure "$size-$three_quarters" nest_step.py --size "$size" --batch "$three_quarters" --steps 2 --warmup 1; then
     best=$three_quarters
   fi
   for how in eager compiled; do
     echo "== $size, batch $best, $how"
     words=(--size "$size" --batch "$best" --steps 10 --warmup 5)
     [ "$how" = eager ] || words+=(--compile)
-    measure "$size-$best-$how" "${words[@]}" || echo "failed:"
+    measure "$size-$best-$how" nest_step.py "${words[@]}" || echo "failed:"
     cat "$out/$size-$best-$how.log"
   done
   if [ -n "$nemo_python" ]; then
@@ -69,7 +52,8 @@ for size in $sizes; do
     batch=$best
     while [ "$batch" -ge 1 ]; do
       words=(--size "$size" --batch "$batch" --steps 6 --warmup 3 --nemo-python "$nemo_python")
-      measure "$size-$batch-nemo" "${words[@]}" || true # the losses may differ: NeMo's tokens are of bf16
+      # the losses may differ: NeMo's tokens are of bf16
+      measure "$size-$batch-nemo" nest_step.py "${words[@]}" || true
       if grep -q "NeMo's time / ours" "$out/$size-$batch-nemo.log"; then
         echo "== $size, batch $batch, against NeMo"
         cat "$out/$size-$batch-nemo.log"
