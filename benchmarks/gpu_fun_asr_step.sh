@@ -31,7 +31,8 @@ show() {
 
 usual=$(awk -v s="$seconds" 'BEGIN { n = int(6000 / (103 * s)); if (n > 32) n = 32; print n < 1 ? 1 : n }')
 for part in $parts; do
-  measure "$part-$usual" fun_asr_step.py --part "$part" --batch "$usual" --steps 20 --warmup 5 || echo "failed:"
+  measure "$part-$usual" fun_asr_step.py --part "$part" --batch "$usual" --steps 20 --warmup 5 ||
+    echo "failed:"
   show "$part-$usual" "$part, batch $usual, as configured"
   for how in plain checkpointing; do
     words=(--part "$part" --steps 2 --warmup 1)

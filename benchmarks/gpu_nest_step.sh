@@ -37,7 +37,8 @@ for size in $sizes; do
   fi
   three_quarters=$((best + best / 2)) # between the last that fitted and the first that did not
   if [ "$batch" -le "$largest" ] &&
-    measure "$size-$three_quarters" nest_step.py --size "$size" --batch "$three_quarters" --steps 2 --warmup 1; then
+    measure "$size-$three_quarters" nest_step.py --size "$size" --batch "$three_quarters" \
+      --steps 2 --warmup 1; then
     best=$three_quarters
   fi
   for how in eager compiled; do
