@@ -1,1 +1,16 @@
-"""Entry points: one verb per module, started as `python -m nest_ssl.bin.VERB`."""
+"""Programs: one verb per module, called as `python -m nest_ssl.bin.VERB`."""
+
+import os
+import sys
+from types import TracebackType
+
+
+def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Ctrl-C while a verb is still importing torch ends in one word, as it does later (terminal.run)."""
+    if issubclass(kind, KeyboardInterrupt) and not os.environ.get("NEST_TRACEBACK"):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = _hook

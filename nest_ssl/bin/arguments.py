@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # verbs that take files alone start without it
     import torch
 
 WIDEST = 100  # columns of a help screen, also on a wider terminal
-HELP_COLUMN = 27  # where the explanations of the options start
+HELP_COLUMN = 28  # where the explanations of the options start
 
 
 class Rare(str):
@@ -35,6 +35,7 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("prog", f"python -m nest_ssl.bin.{verb}")
         super().__init__(formatter_class=Screen, add_help=False, **options)
         self.details = details
+        self._positionals.title = "words"
         self.add_argument("-h", "--help", action=_Show, help=argparse.SUPPRESS)
         self.add_argument("--help-all", action=_Show, help=argparse.SUPPRESS)
 
@@ -55,7 +56,8 @@ class Parser(argparse.ArgumentParser):
         if everything:
             formatter.add_text(self.details)
         formatter.add_text(self.epilog)
-        more = [f"{left_out} more options"] * bool(left_out) + ["details"] * bool(self.details)
+        more = [f"{left_out} more option{'s' * (left_out > 1)}"] if left_out else []
+        more += ["details"] if self.details else []
         if more and not everything:
             formatter.add_text(f"--help-all shows {' and '.join(more)}.")
         return formatter.format_help()

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 
+from nest_ssl.bin.arguments import Rare
 from nest_ssl.bin.progress import corpus_progress
 from nest_ssl.files.system import usable_cpus
 from nest_ssl.telephone.jobs import Job, TooManyErrors, merge, run_shard
@@ -19,21 +20,14 @@ log = logging.getLogger(__name__)
 
 def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every verb that makes one corpus into another."""
-    parser.add_argument(
-        "--workers",
-        type=_count,
-        metavar="N",
-        help="processes; 0: one for each processor this process may use\n[0, and 1 with --shard]",
-    )
-    parser.add_argument("--shard", type=_shard, metavar="I/N", help="this part only, I from 1")
-    parser.add_argument("--merge", action="store_true", help="all shards are done: write the manifest")
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="make outputs of other settings or library versions in OUT anew\n(without it they are refused)",
-    )
-    parser.add_argument("--max-error-rate", type=_share, default=0.01, help="of all utterances [%(default)s]")
-    parser.add_argument("--format", choices=tuple(FORMATS), default="flac", help="16 bits [%(default)s]")
+    add = parser.add_argument_group("the run").add_argument
+    workers = "processes; 0: one a core [0, and 1 with --shard]"
+    add("--workers", type=_count, metavar="N", help=workers)
+    add("--shard", type=_shard, metavar="I/N", help="this part only, I from 1")
+    add("--merge", action="store_true", help="all shards are done: write the manifest")
+    add("--force", action="store_true", help="make anew what OUT has of other settings (else refused)")
+    add("--max-error-rate", type=_share, default=0.01, metavar="X", help="of all utterances [%(default)s]")
+    add("--format", choices=tuple(FORMATS), default="flac", help=Rare("16 bits [%(default)s]"))
 
 
 def run_corpus(job: Job, arguments: argparse.Namespace) -> None:

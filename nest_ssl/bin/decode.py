@@ -1,18 +1,13 @@
 """Transcribe with Fun-ASR-Nano: by its language model, its CTC branch, or both.
 
 Examples:
-  python -m nest_ssl.bin.decode --model DIR call.wav
-  python -m nest_ssl.bin.decode --model DIR --manifest test.jsonl --out hyp.jsonl
-  python -m nest_ssl.bin.decode --model DIR --tune-on dev.jsonl --weight-out weights.json \\
-      --manifest test.jsonl --out hyp.jsonl
+  python -m nest_ssl.bin.decode --model exp/lora/model call.wav
+  python -m nest_ssl.bin.decode --model exp/lora/model --manifest test.jsonl --out hyp.jsonl \\
+      --tune-on dev.jsonl --weight-out weights.json
 
---mode joint takes the texts of the language model's beam and of CTC, and chooses by
-w * ln P_ctc + (1 - w) * ln P_llm; --tune-on chooses w on labelled rows.  The same command again goes on where
-a run was stopped; other settings are refused without --fresh.  With --shard I/N each part has its own --out;
-joined in order they are the whole.
-
-A file that cannot be decoded gets a row with "error" and stops nothing.  The exit status is 0 where every row
-has its text, 3 where single rows have "error" instead, and 1 where no row could be decoded.
+The same command again goes on where a run was stopped; other settings are refused without --fresh.  A file
+that cannot be decoded gets a row with "error" and stops nothing.  Exit status: 0 where every row has its
+text, 3 where single rows have "error" instead, 1 where no row could be decoded.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nest_ssl.bin.arguments import channel, device, output_file
+from nest_ssl.bin.arguments import Parser, Rare, channel, device, output_file
 from nest_ssl.bin.finetune_config import given_keys
 from nest_ssl.checkpoints.funasr_dir import ModelDir
 from nest_ssl.data.prompts import PromptSettings
@@ -20,66 +20,56 @@ from nest_ssl.preflight.keys import check_keys
 
 LANGUAGES = {"zh": "中文", "en": "英文", "ja": "日文"}  # as the prompt names them
 DTYPES = ("fp32", "bf16", "fp16")
+DETAILS = """\
+--mode joint takes the texts of the language model's beam and of CTC, and chooses by
+w * ln P_ctc + (1 - w) * ln P_llm; --tune-on chooses w on labelled rows.  With --shard I/N each part has its
+own --out; joined in order they are the whole.  Words ++KEY=VALUE change the model's configuration."""
 ROWS = (".json", ".jsonl", ".list", ".scp", ".txt", ".csv", ".tsv")  # endings of what is no audio
 
 
 def parse(argv: list[str], description: str | None) -> argparse.Namespace:
     """Give the options; words ++key=value override the model's configuration."""
     overrides = [word for word in argv if word.startswith("++")]
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.decode",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="Fun-ASR model directory")
-    parser.add_argument("--init-param", type=Path, metavar="FILE", help="other weights than the directory's")
-    what = parser.add_argument_group("what is decoded")
-    what.add_argument("--manifest", type=Path, action="append", metavar="FILE", help="may be repeated")
-    what.add_argument("--messages", type=Path, action="append", metavar="FILE", help="FunASR's JSON lines")
-    what.add_argument(
-        "files", type=Path, nargs="*", metavar="FILE", help="audio files; their text is printed"
-    )
-    what.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="this part only, I from 1")
-    what.add_argument("--channel-selector", type=channel, metavar="N|average", help="of several [average]")
-    how = parser.add_argument_group("how")
-    how.add_argument("--mode", choices=MODES, help="[joint; llm where the checkpoint has no CTC weights]")
-    how.add_argument(
-        "--beam", type=int, metavar="N", help="of the language model [8 in joint, else 1: greedy]"
-    )
-    how.add_argument(
-        "--ctc-weight", type=joint_weights, metavar="W|FILE",
-        help="0 to 1, or what --weight-out wrote [0.7]",
-    )  # fmt: skip
-    how.add_argument("--length-bonus", type=float, metavar="NATS", help="in joint, for each CTC token [0]")
-    how.add_argument("--tune-on", type=Path, action="append", metavar="FILE",
-                     help="choose the joint weights by the CER of these rows")  # fmt: skip
-    how.add_argument("--weight-out", type=output_file, metavar="FILE", help="JSON with the chosen weights")
-    how.add_argument("--hotwords", metavar="A,B", help="words to expect, besides those of the rows")
-    how.add_argument("--hotwords-file", type=Path, metavar="FILE", help="one hot word or phrase a line")
-    how.add_argument("--language", metavar="NAME", help="as the prompt names it, 中文; zh, en, ja are known")
-    how.add_argument("--no-itn", action="store_true", help="numbers as they are spoken")
-    how.add_argument("--prompt", metavar="TEXT", help="a whole prompt in place of language and itn")
-    how.add_argument("--prev-text", metavar="TEXT", help="how every answer begins")
-    how.add_argument("--max-length", type=int, default=512, metavar="N", help="new tokens [%(default)s]")
-    how.add_argument(
-        "--gate", choices=GATES, default="auto", help="who tells silence [auto: CTC, then level]"
-    )
-    how.add_argument("--window", type=float, default=30.0, metavar="S",
-                     help="longer recordings are cut [%(default)s]")  # fmt: skip
-    how.add_argument("--overlap", type=float, default=4.0, metavar="S",
-                     help="of windows without a pause between them [%(default)s]")  # fmt: skip
-    run = parser.add_argument_group("the run")
-    run.add_argument("--out", type=output_file, metavar="FILE", help="JSON lines to write")
-    run.add_argument(
-        "--candidates", action="store_true", help="rows carry the candidates of the joint choice"
-    )
-    run.add_argument("--fresh", action="store_true", help="forget what an earlier run has decoded")
-    run.add_argument("--fresh-if-changed", action="store_true",
-                     help="forget it only where model or settings have changed")  # fmt: skip
-    run.add_argument("--batch-duration", type=float, default=60.0, metavar="S", help="[%(default)s]")
-    run.add_argument("--batch-size", type=int, default=16, metavar="N", help="[%(default)s]")
-    run.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
-    run.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the language model [%(default)s]")
+    parser = Parser("decode", description=description, details=DETAILS)
+    add = parser.add_argument_group("what is decoded, with what").add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="Fun-ASR model directory")
+    add("--init-param", type=Path, metavar="FILE", help=Rare("other weights than the directory's"))
+    add("files", type=Path, nargs="*", metavar="FILE", help="audio files; their text is printed")
+    add("--manifest", type=Path, action="append", metavar="FILE", help="rows of a manifest; may be repeated")
+    add("--messages", type=Path, action="append", metavar="FILE", help="FunASR's JSON lines, the same")
+    add("--out", type=output_file, metavar="FILE", help="JSON lines to write; needed for rows")
+    add("--shard", type=shard, default=(1, 1), metavar="I/N", help=Rare("this part only, I from 1"))
+    add("--channel-selector", type=channel, metavar="N|average", help=Rare("of several [average]"))
+    add = parser.add_argument_group("how").add_argument
+    add("--mode", choices=MODES, help="[joint; llm where the checkpoint has no CTC weights]")
+    add("--beam", type=int, metavar="N", help="of the language model [8 in joint, else 1: greedy]")
+    add("--hotwords", metavar="A,B", help="words to expect, besides those of the rows")
+    add("--hotwords-file", type=Path, metavar="FILE", help="the same, one word or phrase a line")
+    add("--language", metavar="NAME", help="as the prompt names it, 中文; zh, en, ja are known")
+    add("--no-itn", action="store_true", help="numbers as they are spoken")
+    add("--tune-on", type=Path, action="append", metavar="FILE", help="choose the weight by the CER of these")
+    add("--weight-out", type=output_file, metavar="FILE", help="write the chosen weight here")
+    add("--ctc-weight", type=joint_weights, metavar="W|FILE", help="0 to 1, or what --weight-out wrote [0.7]")
+    add("--length-bonus", type=float, metavar="NATS", help=Rare("in joint, for each CTC token [0]"))
+    add("--prompt", metavar="TEXT", help=Rare("a whole prompt in place of language and itn"))
+    add("--prev-text", metavar="TEXT", help=Rare("how every answer begins"))
+    add("--max-length", type=int, default=512, metavar="N", help=Rare("new tokens [%(default)s]"))
+    add("--gate", choices=GATES, default="auto", help=Rare("who tells silence [auto: CTC, then level]"))
+    cut = Rare("seconds; longer recordings are cut [%(default)s]")
+    add("--window", type=float, default=30.0, metavar="S", help=cut)
+    between = Rare("seconds, of windows without a pause between them [%(default)s]")
+    add("--overlap", type=float, default=4.0, metavar="S", help=between)
+    add = parser.add_argument_group("the run").add_argument
+    add("--fresh", action="store_true", help="forget what an earlier run has decoded")
+    changed = Rare("forget it only where model or settings have changed")
+    add("--fresh-if-changed", action="store_true", help=changed)
+    candidates = Rare("rows carry the candidates of the joint choice")
+    add("--candidates", action="store_true", help=candidates)
+    add("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
+    add("--dtype", choices=DTYPES, default="fp32", help="of the language model [%(default)s]")
+    seconds = "seconds of audio at once [%(default)s]"
+    add("--batch-duration", type=float, default=60.0, metavar="S", help=seconds)
+    add("--batch-size", type=int, default=16, metavar="N", help=Rare("recordings at once [%(default)s]"))
     arguments = parser.parse_intermixed_args([word for word in argv if not word.startswith("++")])
     arguments.overrides = overrides
     given = [arguments.manifest, arguments.messages, arguments.files]

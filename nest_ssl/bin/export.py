@@ -1,25 +1,19 @@
 """Convert a trained model, and write a model card beside it.
 
-Example:
+Examples:
   python -m nest_ssl.bin.export --to safetensors exp/small/pretrain/final.nemo exp/small/export
   python -m nest_ssl.bin.export --to encoder exp/small/pretrain encoder.nemo --license apache-2.0
-  python -m nest_ssl.bin.export --to onnx exp/small/pretrain/checkpoints/step-2000 encoder.onnx
-  python -m nest_ssl.bin.export --to merged exp/base/lora model --dtype upstream
+  python -m nest_ssl.bin.export --to merged exp/small/lora exp/small/merged --dtype upstream
 
-MODEL is a .nemo file, a Lightning .ckpt of NeMo's, a directory of model.safetensors and config.yaml, a
-training checkpoint, a run directory (its final.nemo), or bare weights (.safetensors) with --config FILE.
-
+A NEST or CTC model, --to:
   nemo         the whole model as a .nemo archive, which NeMo restores strictly
   ckpt         the whole model as a .ckpt for NeMo's init_from_ptl_ckpt
   safetensors  the whole model as a directory of model.safetensors and config.yaml
-  encoder      preprocessor and encoder alone, for NeMo's CTC and RNNT models; OUT ends in .nemo or .ckpt,
-               or is a directory of safetensors
+  encoder      preprocessor and encoder alone, for NeMo's CTC and RNNT models (.nemo, .ckpt, folder)
   onnx         the encoder as an ONNX graph, compared with onnxruntime where that is installed
 
-MODEL may also be a Fun-ASR directory (config.yaml with model: FunASRNano), or a run of nest_ssl.bin.finetune
-(its model/); --init-param names other weights for it, --llm-from the file of a language model that they lack:
-
-  funasr       the whole model in FunASR's layout, which its AutoModel loads; LoRA adapters stay apart
+A Fun-ASR directory, --to:
+  funasr       the whole model in FunASR's layout; LoRA adapters stay apart
   merged       the same with the adapters folded into the weights
   safetensors  the whole model as model.safetensors and config.yaml
   encoder      the audio encoder alone, as a directory of safetensors, or .nemo (ConformerEncoder)
@@ -38,6 +32,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from nest_ssl.bin.arguments import Parser, Rare
 from nest_ssl.bin.terminal import run
 from nest_ssl.checkpoints.encoder_only import encoder_only
 from nest_ssl.checkpoints.funasr_writer import DTYPES
@@ -57,6 +52,11 @@ from nest_ssl.models.ssl_config import given_section, marked_section, model_sect
 from nest_ssl.modules.targets import TARGETS
 
 log = logging.getLogger(__name__)
+
+DETAILS = """\
+MODEL is a .nemo file, a Lightning .ckpt of NeMo's, a directory of model.safetensors and config.yaml, a
+training checkpoint, a run directory (its final.nemo), or bare weights (.safetensors) with --config FILE; or
+a Fun-ASR directory (config.yaml with model: FunASRNano), or a run of nest_ssl.bin.finetune (its model/)."""
 
 
 def main(argv: list[str]) -> int:
@@ -104,25 +104,21 @@ def export_fun_asr(folder: Path, arguments: argparse.Namespace) -> int:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--to", required=True, choices=sorted({*WRITERS, *FUN_ASR_WRITERS}), help="what to write"
-    )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="file or directory of the trained model")
-    parser.add_argument("out", type=Path, metavar="OUT", help="file or directory to write")
-    parser.add_argument("--config", type=Path, help="YAML of the model, for weights that carry none")
-    parser.add_argument("--license", metavar="NAME", help="licence to state in the model card")
-    parser.add_argument("--opset", type=int, default=OPSET, help=f"ONNX operator set (default {OPSET})")
-    parser.add_argument("--init-param", metavar="FILE", help="Fun-ASR: weights in place of the directory's")
-    parser.add_argument("--llm-from", metavar="FILE", help="Fun-ASR: the language model where they have none")
-    parser.add_argument(
-        "--dtype", choices=DTYPES, help="Fun-ASR: kept (default), fp32, or upstream: bf16 with CTC in fp32"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser = Parser("export", description=__doc__, details=DETAILS)
+    add = parser.add_argument_group("what is written of what").add_argument
+    kinds = sorted({*WRITERS, *FUN_ASR_WRITERS})
+    add("--to", required=True, choices=kinds, metavar="KIND", help="what to write: see above")
+    add("model", type=Path, metavar="MODEL", help="file or directory of the trained model")
+    add("out", type=Path, metavar="OUT", help="file or directory to write")
+    add("--overwrite", action="store_true", help="replace OUT if it exists")
+    add("--config", type=Path, metavar="FILE", help="YAML of the model, for weights that carry none")
+    add("--license", metavar="NAME", help="licence to state in the model card")
+    add("--opset", type=int, default=OPSET, metavar="N", help=Rare("ONNX operator set [%(default)s]"))
+    add = parser.add_argument_group("of Fun-ASR directories").add_argument
+    add("--init-param", metavar="FILE", help="weights in place of the directory's")
+    add("--llm-from", metavar="FILE", help="the language model where they have none")
+    upstream = "[kept]; upstream: bf16 with CTC in fp32"
+    add("--dtype", choices=DTYPES, help=upstream)
     return parser.parse_args(argv)
 
 

@@ -1,9 +1,10 @@
 """Write encoder features of every utterance: one layer, several, or an aggregate of them.
 
-Example:
+Examples:
   python -m nest_ssl.bin.extract_features --model exp/small/pretrain/final.nemo \\
       --manifest data/dev.jsonl --out exp/features --layers all
-  python -m nest_ssl.bin.extract_features --model X.nemo --manifest M.jsonl --out D --layers 8,-1 --mode mean
+  python -m nest_ssl.bin.extract_features --model exp/small/pretrain --manifest data/dev.jsonl \\
+      --out exp/features --layers 8,-1 --mode mean
 
 Each utterance has a file: (L, D, T) with --mode none and several layers, otherwise (D, T), float32 or
 float16, as .npy or .safetensors (key `features`).  DIR/features.jsonl has the manifest's rows with

@@ -1,10 +1,10 @@
 """Fine-tune Fun-ASR-Nano from a model directory: one of three stages, everything, or as FunASR's words say.
 
-Example:
+Examples:
   python -m nest_ssl.bin.finetune --part encoder --model Fun-ASR-Nano-2512 \\
       --train train.jsonl --valid dev.jsonl --out exp/stage1
   python -m nest_ssl.bin.finetune --part adaptor --model exp/stage1/model \\
-      --train train.jsonl --valid dev.jsonl --out exp/stage2 ++optim_conf.lr=5e-5 ++ctc_conf.freeze=true
+      --train train.jsonl --valid dev.jsonl --out exp/stage2 ++optim_conf.lr=5e-5
 
 --part takes its settings from conf/fun_asr_nano_8k; ++KEY=VALUE words change them, and the model's own
 configuration, with FunASR's names (++model=, ++init_param=, ++train_data_set_list=, ++valid_data_set_list=

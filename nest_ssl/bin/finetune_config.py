@@ -13,6 +13,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.training_run import ROOT
 from nest_ssl.checkpoints.funasr_dir import read_model_dir
 from nest_ssl.config import apply_overrides, load_config, resolved, suggestion
@@ -65,12 +66,11 @@ WORD = re.compile(r"(\+{0,2}[A-Za-z_][\w.\[\]]*=|~[A-Za-z_])")
 
 def parse(argv: Sequence[str], description: str | None) -> argparse.Namespace:
     """The options; FunASR's words for them are taken out of `overrides`, which is what is left."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.finetune",
-        usage="%(prog)s [--part PART] --model DIR --train JSONL... [--valid JSONL...] --out DIR "
-        "[++KEY=VALUE...]",
+    parser = Parser(
+        "finetune",
+        usage="%(prog)s [--part PART] --model DIR --train FILE... --out DIR\n"
+        "           [options] [++KEY=VALUE...]",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options(parser)
     arguments = parsed(parser, argv)
@@ -86,17 +86,19 @@ def parse(argv: Sequence[str], description: str | None) -> argparse.Namespace:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which run it is; preflight has the same."""
-    parser.add_argument(
-        "--part", choices=PARTS, help="what is trained; its settings are conf/fun_asr_nano_8k's"
+    add = parser.add_argument_group("the run").add_argument
+    add("--part", choices=PARTS, help="what is trained")
+    add("--config", type=Path, metavar="FILE", help="settings in place of conf/fun_asr_nano_8k's of --part")
+    add("--model", metavar="DIR", help="model directory to start from")
+    add("--init-param", metavar="PATH", help="other weights for that directory, a file or a folder")
+    add(
+        "--train",
+        nargs="+",
+        metavar="FILE",
+        help="training data: messages, manifest rows, lists of such",
     )
-    parser.add_argument("--config", type=Path, help="settings in place of those of --part")
-    parser.add_argument("--model", help="model directory to start from")
-    parser.add_argument("--init-param", help="other weights for that directory, a file or a folder")
-    parser.add_argument(
-        "--train", nargs="+", help="training data: messages or manifest rows, or lists of such"
-    )
-    parser.add_argument("--valid", nargs="+", help="validation data, for the choice of the best weights")
-    parser.add_argument("--out", help="folder of the run; the trained model becomes OUT/model")
+    add("--valid", nargs="+", metavar="FILE", help="validation data, for the choice of the best weights")
+    add("--out", metavar="DIR", help="folder of the run; the trained model becomes DIR/model")
 
 
 def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
 from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
 from nest_ssl.checkpoints.safetensors_dir import read_safetensors
@@ -79,12 +80,10 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.finetune_ctc",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, default=ROOT / "conf" / "ctc_fast-conformer.yaml")
+    parser = Parser("finetune_ctc", description=__doc__, epilog="docs/ctc.md is the manual.")
+    ours = ROOT / "conf" / "ctc_fast-conformer.yaml"
+    config = "sections model, trainer, exp_manager [conf/ctc_fast-conformer.yaml]"
+    parser.add_argument("--config", type=Path, default=ours, metavar="FILE", help=config)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
     return parser.parse_intermixed_args(argv)
 

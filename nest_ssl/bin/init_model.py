@@ -1,16 +1,16 @@
 """Make a new Fun-ASR-Nano model directory: random weights, or the encoder of a NEST model in them.
 
-Example:
+Examples:
   python -m nest_ssl.bin.init_model --config egs/asterisk/conf/model.yaml --out exp/small/init \\
       --encoder-from exp/small/pretrain/final.nemo
-  python -m nest_ssl.bin.init_model --config egs/asterisk/conf/model.yaml --out exp/sanm/init --encoder sanm
+  python -m nest_ssl.bin.init_model --config egs/asterisk/conf/model.yaml --out exp/a --encoder sanm
 
 The YAML is FunASR's configuration, with a section `init` of what only this verb reads:
-  encoders: {NAME: {audio_encoder, audio_encoder_conf, frontend, frontend_conf, and any other key of the
-    configuration that differs with this encoder}}, of which --encoder takes one
+  encoders: {NAME: {audio_encoder, audio_encoder_conf, frontend, frontend_conf, and any other key
+    of the configuration that differs with this encoder}}, of which --encoder takes one
   llm: sizes of the Qwen3 language model
   whole_pieces: texts that are one token each; all others are tokens of one byte
-  tokenizer_from, ctc_ranks_from: take a language model's tokenizer and a tiktoken file as they are, instead
+  tokenizer_from, ctc_ranks_from: a language model's tokenizer and a tiktoken file to take instead
 Settings are changed by KEY=VALUE words as in Hydra (+KEY= adds, ~KEY removes).
 """
 
@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.terminal import run, start_logging
 from nest_ssl.checkpoints.funasr_layout import CTC_VOCAB, LLM, RANKS
 from nest_ssl.checkpoints.funasr_writer import write_model_dir
@@ -197,23 +198,18 @@ def take_encoder(model: FunASRNano, source: Path) -> str:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.init_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, help="YAML of the model with its section init")
-    parser.add_argument("--out", type=Path, required=True, help="the model directory to make")
-    parser.add_argument("--encoder", help="one of init.encoders; the first one if not given")
-    parser.add_argument(
-        "--encoder-from", type=Path, help="NEST model whose encoder is taken, with its settings"
-    )
-    parser.add_argument(
-        "--texts", type=Path, action="append", help="manifest whose texts the CTC head is to expect"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
-    parser.add_argument("--force", action="store_true", help="replace what is in --out")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
+    parser = Parser("init_model", description=__doc__)
+    add = parser.add_argument
+    add("--config", type=Path, required=True, metavar="FILE", help="YAML of the model with its section init")
+    add("--out", type=Path, required=True, metavar="DIR", help="the model directory to make")
+    add("--encoder", metavar="NAME", help="one of init.encoders [the first one]")
+    nest = "NEST model whose encoder is taken, with its settings"
+    add("--encoder-from", type=Path, metavar="PATH", help=nest)
+    texts = "manifest whose texts the CTC head is to expect; may be repeated"
+    add("--texts", type=Path, action="append", metavar="FILE", help=texts)
+    add("--seed", type=int, default=0, metavar="N", help="of the random weights [%(default)s]")
+    add("--force", action="store_true", help="replace what is in --out")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
     return parser.parse_intermixed_args(argv)
 
 

@@ -1,10 +1,9 @@
 """Make manifests from data of other tools, divide them into train, dev and test, or check them.
 
---from KIND --in PATH --out FILE   one row per utterance of a Kaldi directory, FunASR jsonl, folder of
-                                   audio, Hugging Face data set, NeMo manifest or Lhotse cuts
---in FILE --out-dir DIR            train.jsonl, dev.jsonl, test.jsonl; rows with the same --split-by
-                                   value stay together, and where they are as data are added
---check FILE...                    every row with a problem; exit status 1 if there is one
+Examples:
+  python -m nest_ssl.bin.manifest --from kaldi --in data/train --out data/all.jsonl
+  python -m nest_ssl.bin.manifest --in data/all.jsonl --out-dir data/manifests --split-by speaker
+  python -m nest_ssl.bin.manifest --check data/manifests/*.jsonl --sample-rate 8000
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from nest_ssl.bin.arguments import Parser, Rare
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.data.manifest_check import Checked, Problem, check_manifests, check_source
 from nest_ssl.data.sources.build import READERS, BuildOptions, SourceReport, beside, build_manifest
@@ -27,12 +27,6 @@ from nest_ssl.files.atomic import replaced
 log = logging.getLogger(__name__)
 
 SHOWN_PROBLEMS = 20
-EXAMPLE = """\
-example:
-  python -m nest_ssl.bin.manifest --from kaldi --in data/train --out data/all.jsonl
-  python -m nest_ssl.bin.manifest --in data/all.jsonl --out-dir data/manifests --split-by speaker
-  python -m nest_ssl.bin.manifest --check data/manifests/{train,dev,test}.jsonl --sample-rate 8000
-docs/manifests.md shows every kind of input and the fields of a row."""
 
 
 def main(argv: list[str]) -> int:
@@ -161,39 +155,36 @@ def problems_of(arguments: argparse.Namespace, checked: Checked) -> Iterator[Pro
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.manifest",
-        usage="%(prog)s [--from KIND] --in PATH (--out FILE | --out-dir DIR) [options]\n"
+    parser = Parser(
+        "manifest",
+        usage="%(prog)s --from KIND --in PATH --out FILE [options]\n"
+        "       %(prog)s --in FILE --out-dir DIR [options]\n"
         "       %(prog)s --check FILE... [options]",
         description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=26, width=108
-        ),
+        epilog="docs/manifests.md shows every kind of input and the fields of a row.",
     )
     add = parser.add_argument
     add("--in", dest="inputs", action="append", metavar="PATH", help="what is read; may be repeated")
     add("--min-duration", type=float, metavar="S", help="seconds; shorter rows are left out")
     add("--max-duration", type=float, metavar="S", help="seconds; longer rows are left out")
-    add(
-        "--drop-bad", action="store_true", help="leave out and count what cannot be used, instead of stopping"
-    )
+    add("--drop-bad", action="store_true", help="leave out and count what cannot be used, no error")
     jobs = min(16, 4 * (os.cpu_count() or 1))
-    add("--jobs", "--threads", type=int, default=jobs, metavar="N", help="readers of audio [%(default)s]")
+    readers = Rare("readers of audio [4 a core, at most 16]")
+    add("--jobs", "--threads", type=int, default=jobs, metavar="N", help=readers)
     add_source_options(parser)
-    split = parser.add_argument_group("dividing")
-    split.add_argument("--out-dir", type=Path, metavar="DIR", help="folder of train, dev and test.jsonl")
-    split.add_argument("--split-by", default="key", metavar="FIELD", help="[%(default)s]")
-    split.add_argument("--dev", type=float, default=0.05, help="share of the field's values [%(default)s]")
-    split.add_argument("--test", type=float, default=0.05, help="share of the field's values [%(default)s]")
-    split.add_argument("--seed", type=int, default=0, help="another one divides otherwise [%(default)s]")
-    checks = parser.add_argument_group("checking")
-    checks.add_argument("--check", nargs="+", metavar="FILE", help="manifests; with --from, its kind of data")
-    checks.add_argument(
-        "--sample-rate", type=int, metavar="HZ", help="that all audio should have, also with --from [any]"
-    )
-    checks.add_argument("--decode", action="store_true", help="decode all audio: finds damage behind headers")
-    checks.add_argument("--problems", type=Path, metavar="FILE", help="list of problems [FILE.problems.txt]")
+    group = parser.add_argument_group("dividing (rows with the same --split-by value stay together)")
+    add = group.add_argument
+    add("--out-dir", type=Path, metavar="DIR", help="folder of train, dev and test.jsonl")
+    add("--split-by", default="key", metavar="FIELD", help="[%(default)s]")
+    add("--dev", type=float, default=0.05, metavar="X", help="share of the field's values [%(default)s]")
+    add("--test", type=float, default=0.05, metavar="X", help="share of the field's values [%(default)s]")
+    add("--seed", type=int, default=0, metavar="N", help="another one divides otherwise [%(default)s]")
+    add = parser.add_argument_group("checking (exit status 1 if there is a problem)").add_argument
+    add("--check", nargs="+", metavar="FILE", help="manifests; with --from, its kind of data")
+    rate = "that all audio should have, also with --from [any]"
+    add("--sample-rate", type=int, metavar="HZ", help=rate)
+    add("--decode", action="store_true", help="decode all audio: finds damage behind headers")
+    add("--problems", type=Path, metavar="FILE", help=Rare("list of problems [FILE.problems.txt]"))
     arguments = parser.parse_args(argv)
     refuse_contradictions(parser, arguments)
     return arguments
@@ -201,20 +192,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """The options of --from."""
-    source = parser.add_argument_group("reading data of other tools")
-    add = source.add_argument
+    add = parser.add_argument_group("reading data of other tools").add_argument
     add("--from", dest="kind", choices=tuple(READERS), metavar="KIND", help=", ".join(READERS))
-    add("--out", type=Path, metavar="FILE", help="manifest; FILE.dropped.jsonl and .report.json go beside it")
-    add("--root", type=Path, metavar="DIR", help="relative audio paths start here [here, or beside the list]")
+    add("--out", type=Path, metavar="FILE", help="manifest; beside it FILE.dropped.jsonl, FILE.report.json")
+    add("--root", type=Path, metavar="DIR", help="where relative paths start [here, or beside the list]")
     add("--audio-dir", type=Path, metavar="DIR", help="audio that is in no file of its own is written here")
-    add("--convert", action="store_true", help="write there, too, what can only be decoded from its start on")
+    whole = Rare("write there, too, what can only be decoded from its start on")
+    add("--convert", action="store_true", help=whole)
     add("--allow-pipes", action="store_true", help="kaldi, lhotse: run commands (without a shell)")
     add("--text", type=Path, metavar="FILE", help="funasr: transcripts of a wav.scp [text beside it]")
-    add("--split", metavar="NAME", help="huggingface: train, test, ... [all]")
+    add("--split", metavar="NAME", help=Rare("huggingface: train, test, ... [all]"))
     for column in ("audio", "text", "id"):
-        add(
-            f"--{column}-column", metavar="NAME", help=f"huggingface: column of the {column} [by usual names]"
-        )
+        by_name = Rare(f"huggingface: column of the {column} [by usual names]")
+        add(f"--{column}-column", metavar="NAME", help=by_name)
 
 
 def refuse_contradictions(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

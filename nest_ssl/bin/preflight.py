@@ -1,9 +1,10 @@
-"""Check a fine-tuning before its first step: data, front end, weights, limits, prompts, memory, disk.
+"""Check a fine-tuning before its first step: data, front end, weights, limits, memory, disk.
 
-Example:
+Examples:
   python -m nest_ssl.bin.preflight --part encoder --model Fun-ASR-Nano-2512 \\
       --train train.jsonl --valid dev.jsonl --out exp/stage1
-  python -m nest_ssl.bin.preflight --model Fun-ASR-Nano-2512 --train train.jsonl --suggest-limits 99.5
+  python -m nest_ssl.bin.preflight --model Fun-ASR-Nano-2512 --train train.jsonl \\
+      --suggest-limits 99.5
 
 Takes what nest_ssl.bin.finetune takes, which runs the same checks; all but --model may be left out, and
 what cannot be looked at then is named.  Each finding says what was seen, what it causes, and the cure.  Exit
@@ -23,7 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nest_ssl.bin import finetune_config
-from nest_ssl.bin.arguments import device, output_file
+from nest_ssl.bin.arguments import Parser, device, output_file
 from nest_ssl.bin.terminal import run
 from nest_ssl.checkpoints.funasr_dir import read_model_dir
 from nest_ssl.checkpoints.funasr_load import load_weights
@@ -55,30 +56,22 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.preflight",
-        usage="%(prog)s [--part PART] --model DIR [--train JSONL...] [--valid JSONL...] [OPTIONS] "
-        "[++KEY=VALUE...]",
+    parser = Parser(
+        "preflight",
+        usage="%(prog)s [--part PART] --model DIR [options] [++KEY=VALUE...]",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     finetune_config.add_options(parser)
-    parser.add_argument("--device", type=device, default=None, help="of the run; a GPU where there is one")
-    parser.add_argument("--world-size", type=int, default=1, help="ranks of the run")
-    parser.add_argument(
-        "--files", type=_files, default=200, metavar="N|all", help="audio files to open of each set (200)"
-    )
-    parser.add_argument(
-        "--probe",
-        action=argparse.BooleanOptionalAction,
-        help="one forward and backward pass; by default where it takes seconds",
-    )
-    parser.add_argument(
-        "--suggest-limits", type=_percentile, metavar="P", help="limits that keep P %% of the rows"
-    )
-    parser.add_argument("--limits-out", type=output_file, metavar="YAML", help="write those limits here")
-    parser.add_argument("--strict", action="store_true", help="warnings are errors")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add = parser.add_argument_group("the check").add_argument
+    add("--device", type=device, metavar="NAME", help="of the run: cpu, cuda, ... [a GPU if there is one]")
+    add("--world-size", type=int, default=1, metavar="N", help="ranks of the run [%(default)s]")
+    add("--files", type=_files, default=200, metavar="N|all", help="audio files opened a set [%(default)s]")
+    probe = "one forward and backward pass [where it takes seconds]"
+    add("--probe", action=argparse.BooleanOptionalAction, help=probe)
+    add("--suggest-limits", type=_percentile, metavar="P", help="limits that keep P %% of the rows")
+    add("--limits-out", type=output_file, metavar="FILE", help="write those limits here, as YAML")
+    add("--strict", action="store_true", help="warnings are errors")
+    add("--json", action="store_true", help="print one JSON object")
     arguments = finetune_config.parsed(parser, argv)
     if not arguments.model:
         parser.error("give the model directory with --model (or FunASR's ++model=)")

@@ -1,9 +1,10 @@
-"""Stage 0 of the 8 kHz experiment: corpora and calls become FunASR-Nano messages files, with a report.
+"""Make corpora and calls into FunASR-Nano messages files, with a report: stage 0 at 8 kHz.
 
---simulated [KIND=]PATH  wideband speech that goes through simulated telephone channels: WenetSpeech.json,
-                         a manifest, a Kaldi directory, a folder, ...; may be repeated
---real [KIND=]PATH       recorded calls: split into their channels, raised to 16 kHz, nothing else
---check DIR              validates what an earlier run has made; exit status 1 if there is a problem
+Examples:
+  python -m nest_ssl.bin.prepare --simulated WenetSpeech.json --real kaldi=calls/data \\
+      --tokenizer Fun-ASR-Nano-2512/Qwen3-0.6B --out data/stage0
+  python -m nest_ssl.bin.prepare --simulated WenetSpeech.json --out data/stage0 --test
+  python -m nest_ssl.bin.prepare --check data/stage0
 
 Each set is read, freed of annotation errors, cut to lengths (a preview comes first), divided into train and
 dev, given its audio and written as messages lines.  The same command again goes on where it was stopped.
@@ -26,6 +27,7 @@ import numpy as np
 import yaml
 
 from nest_ssl import __version__
+from nest_ssl.bin.arguments import Parser, Rare
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.config import load_config, resolved
 from nest_ssl.data.length_limits import LengthLimits
@@ -52,13 +54,6 @@ TEST_ROWS = 50
 STOPPED_EARLY = 3  # exit status: manifests only, since there is no tokenizer
 SHOWN_PROBLEMS = 20
 STEP_NAMES = (*STEPS[:4], *(f"{step}-{side}" for step in STEPS[4:] for side in SIDES))
-EXAMPLE = """\
-example:
-  python -m nest_ssl.bin.prepare --simulated WenetSpeech.json --real kaldi=calls/data \\
-      --tokenizer Fun-ASR-Nano-2512/Qwen3-0.6B --out data/stage0 --workers 0
-  python -m nest_ssl.bin.prepare ... --test            50 utterances of each set, to DIR-test, in seconds
-  python -m nest_ssl.bin.prepare --check data/stage0
-docs/stage0.md is the manual; conf/stage0.yaml has all settings."""
 
 
 def main(argv: list[str]) -> int:
@@ -277,55 +272,37 @@ def versions() -> dict[str, str]:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.prepare",
-        usage="%(prog)s [--simulated [KIND=]PATH] [--real [KIND=]PATH] --out DIR [options] [KEY=VALUE ...]\n"
+    parser = Parser(
+        "prepare",
+        usage="%(prog)s (--simulated PATH | --real PATH)... --out DIR [options]\n"
         "       %(prog)s --check DIR [--tokenizer DIR]",
         description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=26, width=108
-        ),
+        epilog="docs/stage0.md is the manual; conf/stage0.yaml has all settings.",
     )
-    add = parser.add_argument
-    add("--simulated", action="append", metavar="[KIND=]PATH", help=f"KIND: {', '.join(KINDS)}")
-    add("--real", action="append", metavar="[KIND=]PATH", help="the same kinds")
+    add = parser.add_argument_group("sets").add_argument
+    kinds = f"wideband speech; repeatable. KIND: {', '.join(KINDS)}"
+    add("--simulated", action="append", metavar="[KIND=]PATH", help=kinds)
+    add("--real", action="append", metavar="[KIND=]PATH", help="recorded calls, the same kinds; repeatable")
     add("--out", type=Path, metavar="DIR", help="folder of the sets and the report")
     add("--tokenizer", type=Path, metavar="DIR", help="of the LLM: Qwen3-0.6B of Fun-ASR-Nano")
-    add(
-        "--config",
-        type=Path,
-        default=CONF / "stage0.yaml",
-        metavar="FILE",
-        help="settings [conf/stage0.yaml]",
-    )
-    add("--seed", type=int, help="of the split and the channels [that of the settings]")
-    add("--mix", metavar="NAME", help="mix of channels [that of the settings]")
-    add(
-        "--noise-manifest",
-        action="append",
-        metavar="[KIND=]PATH",
-        help="recordings of a kind of noise [music]; may be repeated",
-    )
-    add("--missing", choices=("refuse", "drop"), default="refuse", help="presets whose codec is missing")
-    add(
-        "--workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="processes; 0: one per core, for --test one [%(default)s]",
-    )
-    add("--preview", action="store_true", help="stop after showing what the length limits would remove")
-    add("--test", action="store_true", help=f"the whole of it on {TEST_ROWS} utterances per set, to DIR-test")
-    add(
-        "--redo",
-        action="append",
-        choices=STEP_NAMES,
-        metavar="STEP",
-        help=f"do again: {', '.join(STEP_NAMES)}",
-    )
-    add("--check", type=Path, metavar="DIR", help="validate what is there")
+    add("--check", type=Path, metavar="DIR", help="only validate DIR; exit status 1 if there is a problem")
+    add = parser.add_argument_group("settings").add_argument
+    config = CONF / "stage0.yaml"
+    add("--config", type=Path, default=config, metavar="FILE", help="settings [conf/stage0.yaml]")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="changes to --config")
+    add("--seed", type=int, metavar="N", help="of the split and the channels [that of the settings]")
+    add("--mix", metavar="NAME", help="mix of channels [that of the settings]")
+    noise = "recordings of a kind of noise [music]; repeatable"
+    add("--noise-manifest", action="append", metavar="[KIND=]PATH", help=noise)
+    missing = "presets whose codec is not here: end, or do without [%(default)s]"
+    add("--missing", choices=("refuse", "drop"), default="refuse", help=missing)
+    add = parser.add_argument_group("the run").add_argument
+    add("--preview", action="store_true", help="stop after showing what the length limits would remove")
+    add("--test", action="store_true", help=f"{TEST_ROWS} utterances of each set, to DIR-test, in seconds")
+    workers = "processes; 0: one per core, for --test one [%(default)s]"
+    add("--workers", type=int, default=0, metavar="N", help=workers)
+    steps = f"do again: {', '.join(STEP_NAMES)}"
+    add("--redo", action="append", choices=STEP_NAMES, metavar="STEP", help=Rare(steps))
     arguments = parser.parse_intermixed_args(argv)
     if arguments.check:
         if arguments.simulated or arguments.real:

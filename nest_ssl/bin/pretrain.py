@@ -24,6 +24,7 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
 from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
 from nest_ssl.config import apply_overrides, build, load_config, resolved, suggestion
@@ -67,16 +68,16 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.pretrain",
+    parser = Parser(
+        "pretrain",
+        usage="%(prog)s --config FILE [options] [KEY=VALUE...]",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="docs/training_data.md and docs/cluster.md explain the settings of data and of several GPUs.",
     )
-    parser.add_argument(
-        "--config", type=Path, help="YAML file with the sections model, trainer and exp_manager"
-    )
-    parser.add_argument("--config-path", type=Path, help="folder of the YAML file, as for NeMo's scripts")
-    parser.add_argument("--config-name", help="name of the YAML file in it, with or without .yaml")
+    add = parser.add_argument
+    add("--config", type=Path, metavar="FILE", help="YAML with the sections model, trainer, exp_manager")
+    add("--config-path", type=Path, metavar="DIR", help="folder of the YAML file, as for NeMo's scripts")
+    add("--config-name", metavar="NAME", help="name of the YAML file in it, with or without .yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.config is None:

@@ -1,14 +1,13 @@
-"""Send the speech of a manifest through telephone channels drawn at random, and write down what was drawn.
+"""Send speech through telephone channels drawn at random, and write down what was drawn.
 
 Example:
   python -m nest_ssl.bin.simulate --manifest data/prompts.jsonl --noise-manifest data/noise.jsonl \\
       --out data/telephone --seed 17
 
 writes data/telephone/ and data/telephone.jsonl, with all processors of this machine.  Over several machines:
-give each `--shard I/N`, then run once with `--merge`.  The same command again goes on where it was stopped;
-the result does not depend on the number of workers or shards.  Settings of the channels
-(conf/telephone.yaml) are changed by KEY=VALUE words, such as channel.noise.probability=0.
-Ends with status 3 when more utterances failed than --max-error-rate allows.
+give each --shard I/N, then run once with --merge.  The same command again goes on where it was stopped;
+the result does not depend on the number of workers or shards.  KEY=VALUE words change the settings of the
+channels, such as channel.noise.probability=0.  Exit status 3: more utterances failed than --max-error-rate.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from nest_ssl.bin.arguments import Parser, Rare
 from nest_ssl.bin.corpus_options import add_corpus_options, finish, run_corpus
 from nest_ssl.bin.terminal import run
 from nest_ssl.config import load_config
@@ -86,45 +86,26 @@ def recordings(words: list[str]) -> dict[str, Path]:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.simulate",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument("--manifest", type=Path, required=True, help="JSON lines; audio of any kind")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder; the manifest is written as OUT.jsonl"
-    )
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument(
-        "--noise-manifest",
-        action="append",
-        default=[],
-        metavar="[KIND=]PATH",
-        help="recordings of a kind of noise, as a manifest or a folder; repeat it for\n"
-        f"more kinds. Without KIND: {DEFAULT_KIND}",
-    )
-    parser.add_argument("--room-dir", type=Path, help="recorded room responses, in place of computed ones")
-    parser.add_argument("--config", type=Path, default=CONFIG, help="presets and mixes [%(default)s]")
-    parser.add_argument("--mix", default="default", help="name of a mix of --config [%(default)s]")
-    parser.add_argument("--preset", help="use this preset only, not the mix")
-    parser.add_argument(
-        "--missing",
-        choices=("refuse", "drop"),
-        default="refuse",
-        help="presets whose codecs are not on this machine: end with what to\n"
-        "install, or leave them out and scale the rest [%(default)s]",
-    )
-    parser.add_argument("--copies", type=_positive, default=1, help="channels per utterance [%(default)s]")
-    parser.add_argument("--out-rate", type=int, choices=(8000, 16000), default=16000, help="Hz [%(default)s]")
-    parser.add_argument(
-        "--split-seed",
-        type=int,
-        default=0,
-        help="--seed of the later `manifest --split-by key`: keeps babble within\na split [%(default)s]",
-    )
+    parser = Parser("simulate", description=__doc__)
+    add = parser.add_argument_group("what is simulated").add_argument
+    add("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines; audio of any kind")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder; the manifest is DIR.jsonl")
+    add("--seed", type=int, required=True, metavar="N", help="of all draws")
+    add("--copies", type=_positive, default=1, metavar="N", help="channels per utterance [%(default)s]")
+    add("--out-rate", type=int, choices=(8000, 16000), default=16000, help="Hz [%(default)s]")
+    later = Rare("--seed of the later `manifest --split-by key`: babble stays in a split [%(default)s]")
+    add("--split-seed", type=int, default=0, metavar="N", help=later)
+    add = parser.add_argument_group("channels").add_argument
+    add("--preset", metavar="NAME", help="this preset alone, not a mix, for example mobile_gsm_fr")
+    add("--mix", default="default", metavar="NAME", help="mix of --config: default, china, ... [%(default)s]")
+    noise = f"recordings of a kind of noise [{DEFAULT_KIND}], manifest or folder; repeatable"
+    add("--noise-manifest", action="append", default=[], metavar="[KIND=]PATH", help=noise)
+    add("--room-dir", type=Path, metavar="DIR", help="recorded room responses, not computed ones")
+    missing = "presets whose codec is not here: end, or do without [%(default)s]"
+    add("--missing", choices=("refuse", "drop"), default="refuse", help=missing)
+    add("--config", type=Path, default=CONFIG, metavar="FILE", help="presets, mixes [conf/telephone.yaml]")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="changes to --config")
     add_corpus_options(parser)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to --config")
     return parser.parse_intermixed_args(argv)
 
 

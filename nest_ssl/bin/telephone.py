@@ -1,14 +1,14 @@
-"""Look at the telephone channel: which codecs are here, what a recording came over, what each preset does.
+"""Look at the channel: which codecs are here, what a recording came over, what each preset does.
 
-Example:
+Examples:
   python -m nest_ssl.bin.telephone doctor
   python -m nest_ssl.bin.telephone inspect call.wav --channel 0
   python -m nest_ssl.bin.telephone audition speech.flac --all --out exp/audition
 
-doctor: every codec with its library, version and delay, tried out on the spot, and the mixes that it allows.
-inspect: band, level, noise, lost packets and the likely last codec of recordings.
-audition: one recording through every preset (or --preset NAME): OUT/NAME.wav, OUT/records.jsonl and a picture
-of spectrograms and responses, OUT/audition.png.
+  doctor    every codec with its library, version and delay, tried out on the spot
+  inspect   band, level, noise, lost packets and the likely last codec of recordings
+  audition  one recording through presets: OUT/NAME.wav, OUT/records.jsonl, and OUT/audition.png,
+            a picture of spectrograms and responses
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.config import load_config
 from nest_ssl.files.audio import audio_info, read_audio, write_audio
@@ -207,34 +208,37 @@ def _channel(given: int | None, channels: int, path: Path) -> int | None:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.telephone",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
+    parser = Parser("telephone", usage="%(prog)s COMMAND [options]", description=__doc__)
+    each = "its own --help shows its options"
+    commands = parser.add_subparsers(
+        dest="command", required=True, title="words", metavar="COMMAND", help=each
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="doctor|inspect|audition")
-    one = commands.add_parser("doctor", help="codecs, their libraries and delays")
-    one.add_argument("--config", type=Path, default=CONFIG, help="presets and mixes [%(default)s]")
-    one.add_argument("--mix", default="default", help="exit with 1 if this mix lacks a codec [%(default)s]")
+    example = "Example:\n  python -m nest_ssl.bin.telephone "
+    presets = "presets, mixes [conf/telephone.yaml]"
+    config: dict[str, Any] = {"type": Path, "default": CONFIG, "metavar": "FILE", "help": presets}
+    one = commands.add_parser("doctor", description=f"{example}doctor --mix china")
+    one.add_argument("--config", **config)
+    lacks = "exit with 1 if this mix lacks a codec [%(default)s]"
+    one.add_argument("--mix", default="default", metavar="NAME", help=lacks)
     one.add_argument("--json", action="store_true", help="the same as JSON")
-    two = commands.add_parser("inspect", help="what line a recording came over")
-    two.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    two.add_argument("--channel", type=int, help="of a file with several, from 0")
+    two = commands.add_parser("inspect", description=f"{example}inspect call.wav --channel 0")
+    two.add_argument("files", type=Path, nargs="+", metavar="FILE", help="recordings")
+    two.add_argument("--channel", type=int, metavar="N", help="of a file with several, from 0")
     two.add_argument("--json", action="store_true", help="one JSON line per file")
-    three = commands.add_parser("audition", help="one recording through the presets, and a picture")
-    three.add_argument("file", type=Path, metavar="FILE")
+    all_presets = f"{example}audition speech.flac --all --out exp/audition"
+    three = commands.add_parser("audition", description=all_presets)
+    add = three.add_argument
+    add("file", type=Path, metavar="FILE", help="a recording, best of 16 kHz")
     which = three.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true", help="every preset of the configuration")
-    which.add_argument("--preset", action="append", help="this preset; may be given again")
-    three.add_argument("--out", type=Path, required=True, help="folder for the results")
-    three.add_argument("--seed", type=int, default=17, help="of the draws [%(default)s]")
-    three.add_argument("--out-rate", type=int, choices=(8000, 16000), default=16000, help="Hz [%(default)s]")
-    three.add_argument("--channel", type=int, help="of a file with several, from 0")
-    three.add_argument(
-        "--noise", type=Path, help="manifest or folder of recordings for noise of the kind music"
-    )
-    three.add_argument("--config", type=Path, default=CONFIG, help="presets and mixes [%(default)s]")
-    three.add_argument("--mix", default="default", help="for its changes of all presets [%(default)s]")
+    which.add_argument("--preset", action="append", metavar="NAME", help="this preset; may be given again")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add("--seed", type=int, default=17, metavar="N", help="of the draws [%(default)s]")
+    add("--out-rate", type=int, choices=(8000, 16000), default=16000, help="Hz [%(default)s]")
+    add("--channel", type=int, metavar="N", help="of a file with several, from 0")
+    add("--noise", type=Path, metavar="PATH", help="recordings of music as noise, manifest or folder")
+    add("--config", **config)
+    add("--mix", default="default", metavar="NAME", help="for its changes of all presets [%(default)s]")
     three.epilog = "Words KEY=VALUE change --config, for example presets.voip_opus_nb.legs.0.kbps=12."
     arguments, words = parser.parse_known_args(argv)
     unknown = [word for word in words if word.startswith("-") or "=" not in word]

@@ -1,8 +1,8 @@
 """Train a SentencePiece tokenizer on the text of manifests.
 
-Example:
+Examples:
   python -m nest_ssl.bin.tokenizer --manifest data/ctc/train.jsonl --kind char --out exp/tokenizer
-  python -m nest_ssl.bin.tokenizer --manifest a.jsonl --manifest b.jsonl --kind bpe --vocab-size 256 --out DIR
+  python -m nest_ssl.bin.tokenizer --manifest a.jsonl --manifest b.jsonl --vocab-size 99 --out exp/t
 
 writes tokenizer.model, tokenizer.vocab, vocab.txt (NeMo's names) and report.json (settings, sizes, which
 characters the normalisation dropped).  The same text and settings give the same bytes.
@@ -15,6 +15,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.terminal import run
 from nest_ssl.files.manifest import read_rows
 from nest_ssl.text.normalization import TextNormalizer
@@ -80,22 +81,17 @@ def read_texts(
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.tokenizer",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--manifest", type=Path, action="append", required=True, metavar="FILE", help="may be repeated"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--kind", choices=KINDS, default="unigram", help="[%(default)s]")
-    parser.add_argument(
-        "--vocab-size", type=int, metavar="N", help="pieces, the unknown one among them; char: all characters"
-    )
-    parser.add_argument("--text-field", default="text", metavar="FIELD", help="[%(default)s]")
-    parser.add_argument("--keep-case", action="store_true", help="do not make text lower case")
-    parser.add_argument("--keep-punctuation", action="store_true", help="do not remove punctuation")
+    parser = Parser("tokenizer", description=__doc__)
+    add = parser.add_argument
+    several = "texts to train on; may be repeated"
+    add("--manifest", type=Path, action="append", required=True, metavar="FILE", help=several)
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    add("--kind", choices=KINDS, default="unigram", help="[%(default)s]")
+    size = "pieces, the unknown one among them [char: all characters]"
+    add("--vocab-size", type=int, metavar="N", help=size)
+    add("--text-field", default="text", metavar="FIELD", help="[%(default)s]")
+    add("--keep-case", action="store_true", help="do not make text lower case")
+    add("--keep-punctuation", action="store_true", help="do not remove punctuation")
     arguments = parser.parse_args(argv)
     if arguments.vocab_size is None and arguments.kind != "char":
         parser.error(f"--kind {arguments.kind} needs --vocab-size N")

@@ -1,7 +1,7 @@
 """Transcribe with a CTC model; score where the references are known.
 
-Example:
-  python -m nest_ssl.bin.transcribe --model exp/ctc/best.nemo --manifest test.jsonl --out hypotheses.jsonl
+Examples:
+  python -m nest_ssl.bin.transcribe --model exp/ctc/best.nemo --manifest test.jsonl --out hyp.jsonl
   python -m nest_ssl.bin.transcribe --model exp/ctc/best.nemo call1.wav call2.flac
 
 Prints the text of each FILE, or for manifests a summary with character and word error rates (references
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nest_ssl.bin.arguments import channel, device, output_file
+from nest_ssl.bin.arguments import Parser, channel, device, output_file
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.decoding.beam import beam_search
 from nest_ssl.decoding.greedy import greedy_labels
@@ -181,28 +181,22 @@ def summarize(rows: list[dict[str, Any]], recordings: list[Recording], seconds: 
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.transcribe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", type=Path, required=True, metavar="NEMO", help=".nemo of a CTC model")
-    parser.add_argument("--manifest", type=Path, action="append", metavar="FILE", help="may be repeated")
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="audio files")
-    parser.add_argument("--out", type=output_file, metavar="FILE", help="JSON lines to write")
-    parser.add_argument(
-        "--summary", type=output_file, metavar="FILE", help="JSON with the error rates to write"
-    )
-    parser.add_argument("--beam", type=int, default=0, metavar="N", help="prefixes kept; 0 decodes greedily")
-    parser.add_argument("--words", type=Path, metavar="FILE", help="word list; needs --beam")
-    parser.add_argument(
-        "--word-bonus", type=float, metavar="NATS", help="for each word of the list, others may be said too"
-    )
-    parser.add_argument(
-        "--batch-duration", type=float, default=60.0, metavar="S", help="seconds in a batch [%(default)s]"
-    )
-    parser.add_argument("--channel-selector", type=channel, metavar="N|average", help="of several channels")
-    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
+    parser = Parser("transcribe", description=__doc__)
+    add = parser.add_argument_group("what is transcribed").add_argument
+    add("--model", type=Path, required=True, metavar="FILE", help=".nemo of a CTC model")
+    add("files", type=Path, nargs="*", metavar="FILE", help="audio files; their text is printed")
+    add("--manifest", type=Path, action="append", metavar="FILE", help="rows; may be repeated")
+    add("--out", type=output_file, metavar="FILE", help="JSON lines to write")
+    add("--summary", type=output_file, metavar="FILE", help="JSON with the error rates to write")
+    add("--channel-selector", type=channel, metavar="N|average", help="of several channels")
+    add = parser.add_argument_group("how").add_argument
+    add("--beam", type=int, default=0, metavar="N", help="prefixes kept; 0 decodes greedily [%(default)s]")
+    add("--words", type=Path, metavar="FILE", help="word list; needs --beam")
+    bonus = "for each word of the list; others may be said too"
+    add("--word-bonus", type=float, metavar="NATS", help=bonus)
+    seconds = "seconds of audio at once [%(default)s]"
+    add("--batch-duration", type=float, default=60.0, metavar="S", help=seconds)
+    add("--device", type=device, help="cpu, cuda, cuda:1 ... [a GPU if there is one]")
     arguments = parser.parse_intermixed_args(argv)
     if bool(arguments.manifest) == bool(arguments.files):
         parser.error("give either --manifest FILE or audio files")

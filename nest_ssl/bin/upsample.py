@@ -1,4 +1,4 @@
-"""Bring telephone recordings from 8 to 16 kHz: what the line did to them is kept, and nothing is added.
+"""Bring telephone recordings from 8 to 16 kHz: what the line did is kept, and nothing is added.
 
 Example:
   python -m nest_ssl.bin.upsample --manifest data/calls.jsonl --out data/calls16k --channels split
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.corpus_options import add_corpus_options, finish, run_corpus
 from nest_ssl.bin.terminal import run
 from nest_ssl.telephone.upsampling import CHANNELS, QUALITIES, CallCorpus
@@ -34,32 +35,18 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m nest_ssl.bin.upsample",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument("--manifest", type=Path, required=True, help="JSON lines; audio of 8 kHz")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder; the manifest is written as OUT.jsonl"
-    )
-    parser.add_argument(
-        "--quality",
-        choices=tuple(QUALITIES),
-        default="hq",
-        help="hq, vhq: soxr, flat to 3.65 kHz; wide: flat to 3.8 kHz [%(default)s]",
-    )
-    parser.add_argument(
-        "--channels",
-        type=_channels,
-        metavar="split|first|average|INDEX",
-        help="of files with several, where the row has no channel_selector;\nsplit: an output for each. "
-        "Without it such files are errors",
-    )
-    parser.add_argument(
+    parser = Parser("upsample", description=__doc__)
+    add = parser.add_argument_group("what is upsampled").add_argument
+    add("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines; audio of 8 kHz")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder; the manifest is DIR.jsonl")
+    quality = "hq, vhq: soxr, flat to 3.65 kHz; wide: to 3.8 kHz [%(default)s]"
+    add("--quality", choices=tuple(QUALITIES), default="hq", help=quality)
+    several = "of several: split, first, average or an index from 0 [error]"
+    add("--channels", type=_channels, metavar="WHICH", help=several)
+    add(
         "--any-rate",
         action="store_true",
-        help="take recordings of other rates than 8000 Hz, too: 16 kHz ones are\ncopied as they are",
+        help="take other rates than 8000 Hz, too; 16 kHz is copied",
     )
     add_corpus_options(parser)
     return parser.parse_args(argv)
