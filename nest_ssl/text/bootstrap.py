@@ -89,40 +89,30 @@ def paired_p_value(a: np.ndarray, b: np.ndarray) -> float:
     return float(min(1.0, 2 * (rarer + 1) / (len(difference) + 1)))
 
 
-def permutation_p_values(
-    differences: np.ndarray, rounds: int, seed: int, advance: Callable[[int], object] | None = None
-) -> np.ndarray:
-    """Give (K,) two-sided p-values of "the two systems may be swapped utterance by utterance".
+def permutation_p_value(differences: np.ndarray, rounds: int, seed: int) -> float:
+    """Give the two-sided p-value of "in each utterance the two systems may as well be swapped".
 
-    differences: (N, K) errors of one system less those of the other, on the same references.  Each draw swaps
-    the two systems in a random half of the utterances; p is the share of the draws in which the sum lies as
-    far from 0 as the one found, with the one found added: at least 1 / (rounds + 1).  Where there are no more
-    than `rounds` ways to swap, all of them are taken once and p is exact.
+    differences: (N,) errors of one system less those of the other, on the same references.  Each draw swaps
+    the two systems in a random half of the utterances; p is the share of the draws in which the sum of the
+    differences lies as far from 0 as the one found, with the one found added: at least 1 / (rounds + 1).
+    Where there are no more than `rounds` ways to swap, each is taken once and p is exact.
     Source: paired randomisation test (Fisher 1935; Noreen 1989, "Computer-intensive methods for testing
     hypotheses"); it asks what the matched-pairs test of Gillick and Cox (1989) asks, without a normal law.
     """
     differences = np.asarray(differences, dtype=np.float64)
-    if differences.ndim != 2:
-        raise ValueError(f"differences {differences.shape} must be (N, K)")
-    found = np.ones(differences.shape[1])
-    for column in range(differences.shape[1]):
-        changed = differences[:, column][differences[:, column] != 0]
-        if len(changed):
-            generator = np.random.default_rng([seed, 1])  # the same swaps for every column of as many changes
-            found[column] = _permutation_p_value(changed, rounds, generator)
-        if advance is not None:
-            advance(1)
-    return found
-
-
-def _permutation_p_value(changed: np.ndarray, rounds: int, generator: np.random.Generator) -> float:
+    if differences.ndim != 1:
+        raise ValueError(f"differences {differences.shape} must be (N,)")
+    changed = differences[differences != 0]
+    if not len(changed):
+        return 1.0
     number = len(changed)
     seen = abs(changed.sum()) - 1e-9  # sums of whole numbers
     if number < 63 and 2**number <= rounds:
         ways = np.arange(2**number)[:, None] >> np.arange(number) & 1
         return float(np.mean(np.abs((1 - 2 * ways) @ changed) >= seen))
-    # utterances of the same difference are swapped together: how many of them is binomial
+    # utterances whose difference is of one size are swapped together: how many of them is binomial
     sizes, counts = np.unique(np.abs(changed), return_counts=True)
+    generator = np.random.default_rng([seed, 1])  # not the draws of the intervals
     swapped = generator.binomial(counts, 0.5, (rounds, len(sizes)))
     sums = (counts - 2 * swapped) @ sizes
     return float((np.count_nonzero(np.abs(sums) >= seen) + 1) / (rounds + 1))

@@ -17,15 +17,15 @@ NONE = "none"
 FACTS = ("channel", "lang", "speaker")  # fields of a row that conditions are made of, besides its duration
 MAX_VALUES = 200  # of one condition; the smallest groups beyond are one group together
 
-LOSS_PERCENT = ((1.0, "to 1 %"), (3.0, "1-3 %"), (10.0, "3-10 %"), (math.inf, "over 10 %"))
+LOSS_PERCENT = ((1.0, "0 to 1 %"), (3.0, "1 to 3 %"), (10.0, "3 to 10 %"), (math.inf, "10 % or more"))
 SNR_DB = (
-    (0.0, "under 0 dB"), (5.0, "0-5 dB"), (10.0, "5-10 dB"), (15.0, "10-15 dB"), (20.0, "15-20 dB"),
-    (30.0, "20-30 dB"), (math.inf, "30 dB and more"),
+    (0.0, "under 0 dB"), (5.0, "0 to 5 dB"), (10.0, "5 to 10 dB"), (15.0, "10 to 15 dB"),
+    (20.0, "15 to 20 dB"), (30.0, "20 to 30 dB"), (math.inf, "30 dB or more"),
 )  # fmt: skip
-RT60_S = ((0.3, "RT60 under 0.3 s"), (0.6, "RT60 0.3-0.6 s"), (math.inf, "RT60 0.6 s and more"))
+RT60_S = ((0.3, "RT60 under 0.3 s"), (0.6, "RT60 0.3 to 0.6 s"), (math.inf, "RT60 0.6 s or more"))
 DURATION_S = (
-    (1.0, "under 1 s"), (2.0, "1-2 s"), (5.0, "2-5 s"), (10.0, "5-10 s"), (20.0, "10-20 s"),
-    (math.inf, "20 s and more"),
+    (1.0, "0 to 1 s"), (2.0, "1 to 2 s"), (5.0, "2 to 5 s"), (10.0, "5 to 10 s"), (20.0, "10 to 20 s"),
+    (math.inf, "20 s or more"),
 )  # fmt: skip
 BINNED = {
     "loss": [NONE, *(label for _, label in LOSS_PERCENT)],

@@ -76,6 +76,15 @@ def alignments(references: Sequence[str], hypotheses: Sequence[str], unit: Unit)
     return found
 
 
+def edit_distances(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> list[int]:
+    """Give the errors of each pair, by characters (spaces included) or by words, without the alignment."""
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
+    distance = _levenshtein().distance
+    cut: Callable[[str], Sequence[str]] = str.split if unit == "words" else str
+    return [distance(cut(said), cut(heard)) for said, heard in zip(references, hypotheses, strict=True)]
+
+
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Count over words (separated by spaces) of equally many references and hypotheses."""
     return _counts(references, hypotheses, "process_words")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nest_ssl.files.manifest import read_rows
-from nest_ssl.files.rows import row_identity
+from nest_ssl.files.rows import resolve_audio_path, row_identity
 from nest_ssl.text.conditions import FACTS
 from nest_ssl.text.scored_text import scored_characters
 from nest_ssl.text.transcript_files import Format, read_texts
@@ -56,6 +56,7 @@ class Outputs:
     failed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)  # of those that failed, in their own words
 
 
 def read_system(name: str, path: Path, form: Format = "auto") -> System:
@@ -96,7 +97,10 @@ def read_references(paths: Sequence[Path], form: Format = "auto") -> dict[str, U
                 raise ValueError(f"{path}:{line}: {key} has no text to score against")
             if key in found:
                 raise ValueError(f"{path}:{line}: the key {key!r} comes twice among the references")
-            found[key] = Utterance(text, _seconds(row), _facts(row))
+            facts = _facts(row)
+            if isinstance(audio := facts.get("audio_filepath"), str):
+                facts["audio_filepath"] = str(resolve_audio_path(audio, path))
+            found[key] = Utterance(text, _seconds(row), facts)
     if not found:
         raise ValueError(f"{', '.join(map(str, paths))}: no row to score against")
     return found
@@ -203,6 +207,7 @@ def outputs_of(system: System, keys: Sequence[str], name: str) -> Outputs | None
             found.missing.append(key)
         elif row.get("error"):
             found.failed.append(key)
+            found.errors[key] = str(row["error"])
         elif not isinstance(text, str):
             found.absent.append(key)
         found.texts.append(text if isinstance(text, str) else "")

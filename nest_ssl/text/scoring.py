@@ -1,23 +1,46 @@
-"""CER, WER and KWER of several systems on one set, with bootstrap intervals and gains."""
+"""CER, WER and KWER of several systems on one set: intervals, comparisons, a breakdown by condition."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from dataclasses import field as default
 
 import numpy as np
 
-from nest_ssl.text.bootstrap import ROUNDS, interval, paired_p_value, resampled_rates
-from nest_ssl.text.error_rates import alignments
+from nest_ssl.text.bootstrap import (
+    ROUNDS,
+    interval,
+    paired_p_value,
+    permutation_p_value,
+    resampled_rates,
+    summed_by_unit,
+    unit_numbers,
+)
+from nest_ssl.text.conditions import CONDITIONS, NOT_STATED, conditions_of, groups
 from nest_ssl.text.hypotheses import Outputs, System, Utterance, outputs_of
-from nest_ssl.text.keywords import Keywords
-from nest_ssl.text.scored_text import scored_characters, scored_words
+from nest_ssl.text.keyword_counts import FalseAlarms, KeywordCounts
+from nest_ssl.text.keywords import KeywordLists, Keywords
+from nest_ssl.text.score_counts import METRICS, Counter, Counts
+from nest_ssl.text.scored_text import ScoringRules
 
-METRICS = ("cer", "wer", "kwer")
 HEADLINE = "text"
 FIELDS = (HEADLINE, "text_llm", "text_ctc")
 KINDS = {"text_joint": "joint", "text_llm": "LLM only", "text_ctc": "CTC only"}
+COMPARED = ("cer", "wer", "kwer")
+UNITS = ("utterance", "speaker")  # what is drawn
+FEW = 30  # utterances (or speakers) below which an interval says little
+CONDITION_DRAWS = 100_000_000  # utterances drawn per condition at most, in at least 1000 rounds
+
+Advance = Callable[[int], object]
+Progress = Callable[[int, str, str], AbstractContextManager[Advance]]  # of (total, unit, what is done)
+
+
+def no_progress(total: int, unit: str, what: str) -> AbstractContextManager[Advance]:
+    """Give what shows nothing."""
+    return nullcontext(lambda done: None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,44 @@ class Gain:
     p_value: float
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The rate of system `b` less that of `a`, in one field, with its interval; below 0 `b` is better.
+
+    p: of "the two are equally good", from the draws of the interval; p_permutation: from swapping the two
+    systems at random (bootstrap.permutation_p_value).
+    """
+
+    a: str
+    b: str
+    field: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_permutation: float
+
+
+@dataclass(frozen=True)
+class DomainScore:
+    """The keywords of one domain."""
+
+    kwer: Rate
+    counts: KeywordCounts
+    false_alarms: FalseAlarms
+
+
+@dataclass(frozen=True)
+class Group:
+    """The utterances of one value of a condition; few: too few for the intervals to say much."""
+
+    utterances: int
+    hours: float
+    few: bool
+    rates: dict[str, Rate]
+
+
 @dataclass
 class Row:
     """One system and field."""
@@ -54,8 +115,11 @@ class Row:
     kind: str
     rates: dict[str, Rate]
     outputs: Outputs
+    counts: Counts
     gain: Gain | None = None
     step: Gain | None = None
+    keywords: dict[str, DomainScore] = default(default_factory=dict)
+    conditions: dict[str, dict[str, Group]] = default(default_factory=dict)
 
     @property
     def empty(self) -> int:
@@ -66,113 +130,221 @@ class Row:
 
 @dataclass
 class Scores:
-    """All rows, and what was counted: `counted` has the facts of the references."""
+    """All rows, and what was counted: `counted` has the facts of the references.
+
+    conditions: of each utterance, those that any utterance states; same_for_all: the ones that have a single
+    value, by which nothing can be broken down.  units: of `unit` that were drawn from.
+    """
 
     rows: list[Row]
-    counted: dict[str, float]
-    absent: list[tuple[str, str]] = field(default_factory=list)  # (system, field) that no row has
+    references: dict[str, Utterance]
+    counter: Counter
+    baseline: tuple[str, ...] = ()
+    absent: list[tuple[str, str]] = default(default_factory=list)  # (system, field) that no row has
+    comparisons: list[Comparison] = default(default_factory=list)
+    conditions: list[dict[str, str]] = default(default_factory=list)
+    same_for_all: dict[str, str] = default(default_factory=dict)
     rounds: int = ROUNDS
+    condition_rounds: int = ROUNDS
     seed: int = 0
+    unit: str = UNITS[0]
+    units: int = 0
+
+    @property
+    def counted(self) -> dict[str, float]:
+        return self.counter.facts()
 
 
 def score(
     systems: Sequence[System],
     references: Mapping[str, Utterance],
-    fields: Sequence[str] = FIELDS,
-    keywords: Keywords | None = None,
+    fields: Sequence[str] | None = None,
+    keywords: KeywordLists | Keywords | None = None,
     baseline: Sequence[str] = (),
     rounds: int = ROUNDS,
     seed: int = 0,
+    *,
+    rules: ScoringRules | None = None,
+    compare: Sequence[tuple[str, str]] | None = None,
+    unit: str = UNITS[0],
+    progress: Progress = no_progress,
 ) -> Scores:
     """Score each field of each system on all utterances of `references`.
 
+    fields: None for those of FIELDS that any system has.
     baseline: names of systems; a gain counts against the one of them with the lowest CER in the same field.
-    Raises ValueError for an unknown baseline, and where a system has no output at all.
+    compare: pairs of systems; None for each against the one before it and against each baseline.
+    unit: what is drawn, utterances or all those of a speaker together; utterances that state no speaker are
+    drawn alone.  progress: shows how far the work is.
+    Raises ValueError for an unknown system, where a system has no output at all, and for unit "speaker" where
+    nobody states one.
     """
     names = [system.name for system in systems]
-    unknown = [name for name in baseline if name not in names]
-    if unknown:
-        raise ValueError(f"baseline {unknown[0]!r} is none of the systems {', '.join(names)}")
-    keys = list(references)
-    said = [references[key].text for key in keys]
-    counter = _Counter(said, keywords)
-    rows: list[Row] = []
-    counts: list[np.ndarray] = []
-    result = Scores(rows, counter.facts(references), rounds=rounds, seed=seed)
-    for system in systems:
-        for name in fields:
-            if name != HEADLINE and KINDS.get(name) == _kind(system, HEADLINE):
-                continue  # the headline is this field
-            outputs = outputs_of(system, keys, name)
-            if outputs is None:
-                if name == HEADLINE:
-                    raise ValueError(f"{system.path} ({system.name}): no row has {name!r}, and none an error")
-                result.absent.append((system.name, name))
-                continue
-            kind = _kind(system, name) if name == HEADLINE else KINDS.get(name, name)
-            rows.append(Row(system.name, name, kind, {}, outputs))
-            counts.append(counter.errors(outputs.texts))
-    totals = np.tile(counter.totals, (1, len(rows)))
-    samples = resampled_rates(np.concatenate(counts, axis=1), totals, rounds, seed)
-    for i, row in enumerate(rows):
-        for j, metric in enumerate(METRICS):
-            if metric == "kwer" and keywords is None:
-                continue
-            low, high = interval(samples[:, i * len(METRICS) + j])
-            errors, total = int(counts[i][:, j].sum()), int(counter.totals[:, j].sum())
-            row.rates[metric] = Rate(errors, total, low, high)
-    cer = samples[:, :: len(METRICS)]
-    _add_gains(rows, cer, baseline)
-    _add_steps(rows, cer, names, baseline)
+    for name in (*baseline, *(name for pair in compare or () for name in pair)):
+        if name not in names:
+            raise ValueError(f"baseline or compare: {name!r} is none of the systems {', '.join(names)}")
+    lists = KeywordLists({"all": keywords}) if isinstance(keywords, Keywords) else keywords
+    counter = Counter(references, lists, rules or ScoringRules())
+    result = Scores([], dict(references), counter, tuple(baseline), rounds=rounds, seed=seed, unit=unit)
+    result.rows = _rows(systems, counter, fields, result.absent, progress)
+    numbers = _units(references, unit)
+    result.units = len(counter.keys) if numbers is None else int(numbers.max()) + 1
+    samples = _add_rates(result, numbers, progress)
+    by_metric = {metric: samples[:, :, i] for i, metric in enumerate(counter.columns)}
+    _add_gains(result.rows, by_metric["cer"], baseline)
+    _add_steps(result.rows, by_metric["cer"], names, baseline)
+    pairs = _usual_pairs(names, baseline) if compare is None else list(dict.fromkeys(compare))
+    result.comparisons = _comparisons(result, by_metric, pairs, numbers)
+    _add_conditions(result, numbers, progress)
     return result
 
 
-class _Counter:
-    """Counts errors against one set of references."""
+def _rows(
+    systems: Sequence[System],
+    counter: Counter,
+    fields: Sequence[str] | None,
+    absent: list[tuple[str, str]],
+    progress: Progress,
+) -> list[Row]:
+    rows: list[Row] = []
+    lacking: list[tuple[str, str]] = []
+    for system in systems:
+        for name in FIELDS if fields is None else fields:
+            if name != HEADLINE and KINDS.get(name) == _kind(system, HEADLINE):
+                continue  # the headline is this field
+            outputs = outputs_of(system, counter.keys, name)
+            if outputs is None:
+                if name == HEADLINE:
+                    raise ValueError(f"{system.path} ({system.name}): no row has {name!r}, and none an error")
+                lacking.append((system.name, name))
+                continue
+            kind = _kind(system, name) if name == HEADLINE else KINDS.get(name, name)
+            with progress(len(counter.keys), "utt", f"{system.name} {kind}") as advance:
+                counts = counter.count(outputs.texts, advance)
+            rows.append(Row(system.name, name, kind, {}, outputs, counts))
+    there = {row.field for row in rows} | {
+        field for field in KINDS if any(r.kind == KINDS[field] for r in rows)
+    }
+    absent += [(system, name) for system, name in lacking if fields is not None or name in there]
+    return rows
 
-    def __init__(self, said: Sequence[str], keywords: Keywords | None) -> None:
-        self.keywords = keywords
-        self.characters = [scored_characters(text) for text in said]
-        self.words = [scored_words(text) for text in said]
-        within = [0] * len(said)
-        if keywords is not None:
-            within = [sum(o.end - o.start for o in keywords.find(text)) for text in self.characters]
-        sizes = [
-            [len(c), len(w.split()), k] for c, w, k in zip(self.characters, self.words, within, strict=True)
+
+def _units(references: Mapping[str, Utterance], unit: str) -> np.ndarray | None:
+    """Give (N,) numbers of what is drawn together; None for utterances."""
+    if unit == UNITS[0]:
+        return None
+    if unit not in UNITS:
+        raise ValueError(f"unit is {unit!r}, not one of {', '.join(UNITS)}")
+    labels = [conditions_of(said.facts)["speaker"] for said in references.values()]
+    if all(label == NOT_STATED for label in labels):
+        raise ValueError("no utterance states its speaker, so speakers cannot be drawn; rows need 'speaker'")
+    return unit_numbers([f"s{label}" if label != NOT_STATED else f"u{i}" for i, label in enumerate(labels)])
+
+
+def _add_rates(result: Scores, units: np.ndarray | None, progress: Progress) -> np.ndarray:
+    """Give every row its rates and keywords; gives (rounds, rows, columns) resampled rates."""
+    counter, rows = result.counter, result.rows
+    errors = np.concatenate([row.counts.errors for row in rows], axis=1)
+    totals = np.tile(counter.totals, (1, len(rows)))
+    errors, totals = summed_by_unit(errors, units), summed_by_unit(totals, units)
+    with progress(result.rounds, "draw", "bootstrap") as advance:
+        samples = resampled_rates(errors, totals, result.rounds, result.seed, advance)
+    samples = samples.reshape(result.rounds, len(rows), len(counter.columns))
+    for i, row in enumerate(rows):
+        rates = [
+            Rate(
+                int(row.counts.errors[:, j].sum()),
+                int(counter.totals[:, j].sum()),
+                *interval(samples[:, i, j]),
+            )
+            for j in range(len(counter.columns))
         ]
-        self.totals = np.array(sizes, dtype=np.int64)  # (N, 3), in the order of METRICS
-
-    def errors(self, texts: Sequence[str]) -> np.ndarray:
-        """Give (N, 3) counts, in the order of METRICS."""
-        characters = [scored_characters(text) for text in texts]
-        words = [scored_words(text) for text in texts]
-        by_character = alignments(self.characters, characters, "characters")
-        by_word = alignments(self.words, words, "words")
-        found = np.zeros((len(texts), len(METRICS)), dtype=np.int64)
-        found[:, 0] = [sum(edit.errors for edit in edits) for edits in by_character]
-        found[:, 1] = [sum(edit.errors for edit in edits) for edits in by_word]
-        if self.keywords is not None:
-            pairs = zip(self.characters, characters, by_character, strict=True)
-            found[:, 2] = [self.keywords.errors(said, heard, edits)[0] for said, heard, edits in pairs]
-        return found
-
-    def facts(self, references: Mapping[str, Utterance]) -> dict[str, float]:
-        seconds = [u.duration_s for u in references.values()]
-        known = [s for s in seconds if s is not None]
-        characters, words, within = (int(n) for n in self.totals.sum(axis=0))
-        facts: dict[str, float] = {
-            "utterances": len(references),
-            "without_speech": sum(1 for text in self.characters if not text),
-            "audio_s": round(sum(known), 2),
-            "without_duration": len(seconds) - len(known),
-            "characters": characters,
-            "words": words,
+        row.rates = {
+            metric: rates[counter.columns.index(metric)] for metric in METRICS if metric in counter.columns
         }
-        if self.keywords is not None:
-            facts["keywords"] = len(self.keywords.words)
-            facts["keyword_occurrences"] = sum(len(self.keywords.find(text)) for text in self.characters)
-            facts["keyword_characters"] = within
-        return facts
+        for domain, counts in row.counts.keywords.items():
+            row.keywords[domain] = DomainScore(
+                rates[counter.column(domain)], sum(counts, KeywordCounts()), counter.false_alarms(counts)
+            )
+    return samples
+
+
+def _usual_pairs(names: Sequence[str], baseline: Sequence[str]) -> list[tuple[str, str]]:
+    """Give each system with the one before it, of the baselines the first alone, and with each baseline."""
+    pairs = [(before, name) for name, before in _steps(names, baseline).items()]
+    pairs += [(before, name) for before in baseline for name in names if name not in baseline]
+    return sorted(dict.fromkeys(pairs), key=lambda pair: (names.index(pair[1]), names.index(pair[0])))
+
+
+def _comparisons(
+    result: Scores,
+    by_metric: Mapping[str, np.ndarray],
+    pairs: Sequence[tuple[str, str]],
+    units: np.ndarray | None,
+) -> list[Comparison]:
+    place = {(row.system, row.field): i for i, row in enumerate(result.rows)}
+    fields = list(dict.fromkeys(row.field for row in result.rows))
+    columns = result.counter.columns
+    found = []
+    for a, b in pairs:
+        for name in fields:
+            i, j = place.get((a, name)), place.get((b, name))
+            if i is None or j is None:
+                continue
+            old, new = result.rows[i], result.rows[j]
+            changes = summed_by_unit(new.counts.errors - old.counts.errors, units)
+            for metric in (metric for metric in COMPARED if metric in old.rates):
+                before, now = by_metric[metric][:, i], by_metric[metric][:, j]
+                found.append(
+                    Comparison(
+                        a, b, name, metric,
+                        new.rates[metric].rate - old.rates[metric].rate,
+                        *interval(now - before),
+                        paired_p_value(now, before),
+                        permutation_p_value(changes[:, columns.index(metric)], result.rounds, result.seed),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _add_conditions(result: Scores, units: np.ndarray | None, progress: Progress) -> None:
+    """Break the rates of every row down by each condition that has several values."""
+    said = list(result.references.values())
+    stated = [conditions_of(utterance.facts, utterance.duration_s) for utterance in said]
+    used = [name for name in CONDITIONS if any(one[name] != NOT_STATED for one in stated)]
+    result.conditions = [{name: one[name] for name in used} for one in stated]
+    result.condition_rounds = min(result.rounds, max(1000, CONDITION_DRAWS // len(said)))
+    several = [name for name in used if len({one[name] for one in stated}) > 1]
+    result.same_for_all = {name: stated[0][name] for name in used if name not in several}
+    with progress(len(several), "condition", "conditions") as advance:
+        for name in several:
+            for value, places in groups([one[name] for one in stated], name).items():
+                _add_group(result, units, name, value, np.array(places))
+            advance(1)
+
+
+def _add_group(result: Scores, units: np.ndarray | None, name: str, value: str, places: np.ndarray) -> None:
+    """Give every row the rates of the utterances at `places`, drawn among themselves."""
+    columns = np.flatnonzero([column in METRICS for column in result.counter.columns])
+    own = None if units is None else units[places]
+    totals = summed_by_unit(result.counter.totals[np.ix_(places, columns)], own)
+    errors = [summed_by_unit(row.counts.errors[np.ix_(places, columns)], own) for row in result.rows]
+    samples = resampled_rates(
+        np.concatenate(errors, axis=1),
+        np.tile(totals, (1, len(errors))),
+        result.condition_rounds,
+        result.seed,
+    )
+    seconds = [result.counter.durations_s[place] or 0.0 for place in places]
+    for i, row in enumerate(result.rows):
+        rates = {}
+        for j, column in enumerate(columns):
+            bounds = interval(samples[:, i * len(columns) + j])
+            rates[result.counter.columns[int(column)]] = Rate(
+                int(errors[i][:, j].sum()), int(totals[:, j].sum()), *bounds
+            )
+        group = Group(len(places), sum(seconds) / 3600, len(totals) < FEW, rates)
+        row.conditions.setdefault(name, {})[value] = group
 
 
 def _kind(system: System, name: str) -> str:
@@ -193,10 +365,14 @@ def _add_gains(rows: list[Row], cer: np.ndarray, baseline: Sequence[str]) -> Non
             row.gain = _gain(rows, cer, min(against, key=lambda j: rows[j].rates["cer"].rate), i)
 
 
-def _add_steps(rows: list[Row], cer: np.ndarray, names: Sequence[str], baseline: Sequence[str]) -> None:
-    """Compare each system with the one before it; of the baselines only the first is a step."""
+def _steps(names: Sequence[str], baseline: Sequence[str]) -> dict[str, str]:
+    """Give the system before each; of the baselines only the first is a step."""
     chain = [name for name in names if name not in baseline[1:]]
-    before = dict(zip(chain[1:], chain, strict=False))
+    return dict(zip(chain[1:], chain, strict=False))
+
+
+def _add_steps(rows: list[Row], cer: np.ndarray, names: Sequence[str], baseline: Sequence[str]) -> None:
+    before = _steps(names, baseline)
     place = {(row.system, row.field): i for i, row in enumerate(rows)}
     for i, row in enumerate(rows):
         former = place.get((before.get(row.system, ""), row.field))
