@@ -39,6 +39,7 @@ def test_latin_keywords_are_whole_words_and_chinese_ones_stand_anywhere(text, ex
         ("क", "की", 0),  # a vowel sign belongs to the letter before it
         ("कल", "कल की", 1),
         ("\u0915", "\u0915\u093c", 0),
+        ("あ", "あ\u3099", 0),
         ("葛城", "葛城\ufe00", 1),  # a variation selector changes no letter
         ("24", "124小时", 0),
         ("24", "24小时", 1),
