@@ -20,9 +20,11 @@ CORE = [
     "safetensors",
     "sentencepiece",  # the tokenizers of CTC fine-tuning, read by NeMo too
     "jiwer",  # error rates: edit distances by RapidFuzz
+    "text2num>=3.1",  # scores count "twenty five" as 25, in seven languages; 0.5 MB, brings nothing
     "tensorboard",
     "matplotlib",  # spectrograms and response curves of telephone channels
     "tqdm",
+    "jinja2",  # report.html; escapes whatever a text holds
 ]
 EXTRAS = {
     "llm": [
@@ -34,6 +36,7 @@ EXTRAS = {
         "torchaudio",
     ],
     "export": ["onnx", "onnxscript", "onnxruntime"],  # ONNX of the encoder, compared with onnxruntime
+    "chinese": ["OpenCC"],  # scores may count traditional characters as simplified ones
     "huggingface": ["pyarrow"],  # datasets saved on disk, without the datasets package
     "lhotse": ["lhotse", "urllib3"],  # cuts that are not JSON lines; it imports urllib3 without naming it
     "dev": [
@@ -66,6 +69,7 @@ setup(
     description="NEST pre-training on simulated telephone speech, as shell recipes",
     license="Apache-2.0",
     packages=find_packages(include=["nest_ssl", "nest_ssl.*"]),
+    package_data={"nest_ssl.report": ["templates/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=CORE,
     extras_require=EXTRAS,

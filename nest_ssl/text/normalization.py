@@ -33,7 +33,7 @@ class TextNormalizer:
         if self.lower_case:
             text = text.lower()
         if self.remove_punctuation:
-            text = "".join(_kept(text, i, dropped) for i in range(len(text)))
+            text = without_punctuation(text, dropped)
         return " ".join(text.split())
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,6 +49,11 @@ class TextNormalizer:
             if key not in known or not isinstance(value, bool):
                 raise ValueError(f"{name}.{key}: {value!r}; the keys are {', '.join(known)}, true or false")
         return cls(**settings)
+
+
+def without_punctuation(text: str, dropped: Counter[str] | None = None) -> str:
+    """Leave out punctuation and symbols as TextNormalizer says; `dropped` counts them."""
+    return "".join(_kept(text, i, dropped) for i in range(len(text)))
 
 
 def _kept(text: str, i: int, dropped: Counter[str] | None) -> str:
