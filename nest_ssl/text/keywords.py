@@ -5,10 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from nest_ssl.text.error_rates import Edit
 from nest_ssl.text.scored_text import scored_characters
 from nest_ssl.text.scripts import UNSPACED
 
@@ -95,13 +93,6 @@ class Keywords:
         expected, heard = self.find(reference), self.find(hypothesis)
         return Comparison(expected, heard, _beyond(expected, heard), _beyond(heard, expected))
 
-    def errors(self, reference: str, hypothesis: str, edits: Sequence[Edit]) -> tuple[int, int]:
-        """Give (errors, keyword characters of the reference), as keyword_counts does."""
-        from nest_ssl.text.keyword_counts import keyword_counts
-
-        counts = keyword_counts(self, reference, hypothesis, edits)
-        return counts.errors, counts.characters
-
 
 class KeywordLists:
     """Keywords by domain, such as billing and greetings.
@@ -126,13 +117,6 @@ class KeywordLists:
     def names(self) -> list[str]:
         """Give the names in the order of iteration."""
         return [name for name, _ in self]
-
-
-def read_keywords(path: Path) -> Keywords:
-    """Read all keywords of a file (keyword_files.read_keyword_lists)."""
-    from nest_ssl.text.keyword_files import read_keyword_lists
-
-    return read_keyword_lists([path]).all
 
 
 def covered(occurrences: Iterable[Occurrence]) -> set[int]:
