@@ -21,13 +21,13 @@ from dataclasses import fields
 from pathlib import Path
 
 from nest_ssl.bin.arguments import Parser, Rare, output_file
-from nest_ssl.bin.made_by import code_state, hardware, run_lines, training_table
+from nest_ssl.bin.made_by import code_state, hardware
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import write_rows
-from nest_ssl.text.alignment_file import aligned_lines
+from nest_ssl.text.alignment_file import LEGEND, aligned_lines
 from nest_ssl.text.bootstrap import ROUNDS
-from nest_ssl.text.error_rates import alignments, check_installed
+from nest_ssl.text.error_rates import check_installed
 from nest_ssl.text.hypotheses import (
     System,
     Utterance,
@@ -139,13 +139,9 @@ def write(found: dict, scores: Scores, arguments: argparse.Namespace, argv: list
         chosen = f"the {arguments.keywords_top} most frequent terms of {source}"
         made.append(f"* Keywords: {chosen if found['keywords'] else NO_KEYWORDS.format(source)}")
     made += [f"* {note}" for note in arguments.note]
-    for name, folder in arguments.run:
-        made += run_lines(name, folder)
     if arguments.out:
         with replaced(arguments.out) as temporary:
-            training = training_table(arguments.run)
-            text = page(found, arguments.title, made, training)
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(page(found, arguments.title, made), encoding="utf-8")
     if arguments.json:
         with replaced(arguments.json) as temporary:
             temporary.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -166,16 +162,16 @@ def alignment_lines(scores: Scores) -> Iterator[str]:
     keywords = next(iter(counter.domains.values()), None)
     headlines = [row for row in scores.rows if row.field == HEADLINE]
     missing = {row.system: set(row.outputs.missing) for row in headlines}
+    yield from (*LEGEND, "")
     for i, key in enumerate(counter.keys):
         for row in headlines:
             words = counter.rules.words(row.outputs.texts[i], counter.languages[i])
-            (edits,) = alignments([counter.words[i]], [words], "words")
             notes = [row.system] if len(headlines) > 1 else []
             if key in row.outputs.errors:
                 notes.append(f"failed: {row.outputs.errors[key]}")
             elif key in missing[row.system]:
                 notes.append("missing")
-            yield from aligned_lines(key, counter.words[i], words, edits, keywords, notes)
+            yield from aligned_lines(key, counter.words[i], words, None, keywords, notes)
             yield ""
 
 
@@ -307,14 +303,6 @@ def add_outputs(parser: Parser) -> None:
     add("--alignments", type=output_file, metavar="FILE", help="references above hypotheses, to read")
     add("--title", default="Scores", help=Rare("of the page"))
     add("--note", action="append", default=[], help=Rare("a line for 'How it was made'; repeatable"))
-    add(
-        "--run",
-        type=named,
-        action="append",
-        default=[],
-        metavar="NAME=FOLDER",
-        help=Rare("run directory of a training, to be shown on the page"),
-    )
 
 
 def system(text: str) -> tuple[str, Path]:

@@ -18,14 +18,12 @@ DASH = "-"
 Found = Mapping[str, Any]
 
 
-def page(found: Found, title: str, made: Sequence[str], training: Sequence[str] = ()) -> str:
+def page(found: Found, title: str, made: Sequence[str]) -> str:
     """Give SCORES.md: all of score_lines, and how it was made.
 
-    made: lines of Markdown on commands, code, seeds and machines.  training: a section after the comparisons.
+    made: lines of Markdown on commands, code, seeds and machines.
     """
-    lines = [f"# {title}", "", *headline_lines(found), *comparison_lines(found), *training]
-    lines += [*keyword_lines(found), *condition_lines(found), *counted_lines(found), *definition_lines(found)]
-    lines += ["## How it was made", "", *made]
+    lines = [f"# {title}", "", *score_lines(found), "## How it was made", "", *made]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -25,21 +25,8 @@ def words(files: dict[str, Path], *more: str) -> list[str]:
 
 
 def test_a_page_and_figures_come_out_and_say_how(files, tmp_path, capsys):
-    run = tmp_path / "run"
-    run.mkdir()
-    facts = {"git_commit": "abcdef0123456789", "git_changes": True, "world_size": 2, "device": "H100",
-             "started": "2026-11-21T10:00:00", "command": ["finetune", "--part", "lora"]}  # fmt: skip
-    (run / "env.json").write_text(json.dumps(facts), encoding="utf-8")
-    metrics = [
-        {"kind": "train", "step": 10, "hours_seen": 1.0, "audio_s/s": 100.0, "mem_gb": 3.25},
-        {"kind": "validation", "step": 10, "val_loss": 4.0, "seconds": 9.0},
-        {"kind": "train", "step": 20, "hours_seen": 3.0, "audio_s/s": 400.0, "mem_gb": 7.0},
-        {"kind": "validation", "step": 20, "val_loss": 3.0, "seconds": 9.0},
-        {"kind": "validation", "step": 20, "val_loss": 3.5, "seconds": 9.0},
-    ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics), encoding="utf-8")
     (tmp_path / "keywords.txt").write_text("one\n", encoding="utf-8")
-    more = ["--baseline", "base", "--keywords", str(tmp_path / "keywords.txt"), "--run", f"lora={run}"]
+    more = ["--baseline", "base", "--keywords", str(tmp_path / "keywords.txt")]
     out, figures = tmp_path / "exp" / "RESULTS.md", tmp_path / "exp" / "scores.json"
     assert (
         score.main(words(files, *more, "--note", "seed 17", "--out", str(out), "--json", str(figures))) == 0
@@ -48,10 +35,6 @@ def test_a_page_and_figures_come_out_and_say_how(files, tmp_path, capsys):
     assert "| lora | **text** | **0.00** [0.00, 0.00] |" in text
     assert "100.00 [100.00, 100.00] over base" in text
     assert "* seed 17" in text and "python -m nest_ssl.bin.score --hypotheses base=" in text
-    # an hour of audio at 100 s/s and two at 400 s/s: 36 and 18 seconds for 20 steps
-    assert "| lora | 20 | 4.0000 | 3.0000 | 25.0 % | 3.00 | 0.01 | 2700 | 7.0 GB |" in text
-    assert "* lora: commit abcdef012345 with changes, on 2 x H100, started 2026-11-21T10:00:00\n" in text
-    assert "`finetune --part lora`" in text
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["keywords"] == ["one"]
     assert "base (text): CER 22.22 WER 50.00 KWER 33.33" in capsys.readouterr().out
@@ -102,8 +85,3 @@ def test_mistakes_in_the_call_are_named(files, more, message, capsys):
     with pytest.raises(SystemExit):
         score.parse(words(files, *more))
     assert message in capsys.readouterr().err
-
-
-def test_a_folder_that_is_no_run_is_refused(files, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"it has no env\.json"):
-        score.main(words(files, "--run", f"x={tmp_path}", "--out", str(tmp_path / "R.md")))
