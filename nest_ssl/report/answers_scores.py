@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nest_ssl.report.answer import CHANCE, MET, NOT_MET, P_LIMIT, UNKNOWN, Aims, Answer
 from nest_ssl.report.runs import finite
 from nest_ssl.report.words import counted, p_value, percent
-from nest_ssl.text.scoring import HEADLINE
+from nest_ssl.text.conditions import NOT_STATED
+from nest_ssl.text.scoring import FEW, HEADLINE
 
 NO_SCORES = "No system has been scored yet."
-ENOUGH = 10  # utterances of a condition below which its rate says too little to be named largest
+SHOWN = 16  # conditions that are listed: half of them the best, half the worst
 
 Scores = Mapping[str, Any] | None
 Row = Mapping[str, Any]
@@ -126,32 +128,42 @@ def conditions(scores: Scores) -> Answer:
     question = "Where did it help most, and where did it harm?"
     pair = compared(scores)
     if pair is None:
-        return Answer(
-            question, NO_SCORES if not headline_rows(scores) else "There is one system alone.", UNKNOWN
-        )
-    before, after = pair
-    changes = sorted(_condition_changes(before, after), key=lambda change: change[0])
+        rows = headline_rows(scores)
+        return Answer(question, "There is one system alone." if rows else NO_SCORES, UNKNOWN)
+    same = (scores or {}).get("same_for_all") or {}
+    told = ", ".join(f"{name} {value}" for name, value in same.items() if value != NOT_STATED)
+    changes = sorted(_condition_changes(*pair), key=lambda change: change.points)
     if not changes:
-        return Answer(
-            question, "It cannot be told: the scored rows state no channel, codec or language.", UNKNOWN
-        )
-    details = [f"{name}: {words}" for _, _, name, words in changes]
-    enough = [change for change in changes if change[1] >= ENOUGH] or changes
-    if len(enough) == 1:
-        _, _, name, words = enough[0]
-        return Answer(
-            question,
-            f"There is one condition with {ENOUGH} utterances or more, {name}: {words}.",
-            "",
-            details,
-        )
+        text = "It cannot be told: the scored rows do not state channel, codec, language or speaker."
+        return Answer(question, f"All utterances are alike: {told}." if told else text, UNKNOWN)
+    details = [f"{change.name}: {change.words}" for change in changes]
+    if len(details) > SHOWN:
+        left_out = f"{len(details) - SHOWN} conditions in between: see the scores"
+        details = [*details[: SHOWN // 2], left_out, *details[-SHOWN // 2 :]]
+    details += [f"the same for all: {told}"] if told else []
+    enough = [change for change in changes if change.utterances >= FEW]
+    if not enough:
+        text = f"It cannot be told: no condition has {FEW} utterances, from which on its rate says something."
+        return Answer(question, text, UNKNOWN, details)
     best, worst = enough[0], enough[-1]
-    parts = [f"most in {best[2]}: {best[3]}" if best[0] < 0 else "it helped nowhere"]
-    parts.append(
-        f"{'it harmed most in' if worst[0] > 0 else 'it harmed nowhere; least in'} {worst[2]}: {worst[3]}"
-    )
-    text = "; ".join(parts)
-    return Answer(question, f"{text[0].upper()}{text[1:]}.", "", details)
+    parts = [f"Most in {best.name}: {best.words}" if best.points < 0 else "It helped nowhere"]
+    if worst.points > 0:
+        parts.append(f"it harmed most in {worst.name}: {worst.words}")
+    elif best.points < 0:
+        parts.append(
+            "it harmed nowhere" + (f"; least in {worst.name}: {worst.words}" if worst != best else "")
+        )
+    return Answer(question, f"{'; '.join(parts)}.", details=details)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What became of CER in one condition; `points` as a share, below 0 for fewer errors."""
+
+    name: str
+    points: float
+    utterances: int
+    words: str
 
 
 def _steps(scores: Scores) -> Iterator[str]:
@@ -188,22 +200,18 @@ def _comparison(scores: Scores, a: str, b: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _condition_changes(before: Row, after: Row) -> Iterator[tuple[float, int, str, str]]:
-    """(change of CER, utterances, name, words) of each value of each condition that both systems have."""
+def _condition_changes(before: Row, after: Row) -> Iterator[_Change]:
+    """Every value of every condition that both systems have; what no row states is no condition."""
     for condition, values in (after.get("conditions") or {}).items():
         for value, now in values.items():
             then = ((before.get("conditions") or {}).get(condition) or {}).get(value) or {}
             rates = _rate(then.get("cer")), _rate(now.get("cer"))
-            if rates[0] is None or rates[1] is None:
+            if rates[0] is None or rates[1] is None or value == NOT_STATED:
                 continue
             number = int(finite(now.get("utterances")) or 0)
             words = f"CER {percent(rates[0], 2)} -> {percent(rates[1], 2)} on {counted(number, 'utterance')}"
-            yield (
-                rates[1] - rates[0],
-                number,
-                f"{condition} {value}",
-                words + _overlap(then["cer"], now["cer"]),
-            )
+            words += _overlap(then["cer"], now["cer"])
+            yield _Change(f"{condition} {value}", rates[1] - rates[0], number, words)
 
 
 def _domain(domain: Mapping[str, Any], former: Mapping[str, Any] | None) -> str:

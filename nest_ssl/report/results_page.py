@@ -62,7 +62,7 @@ def _answers(answers: list[Answer]) -> Iterator[str]:
 def _scores(scores: dict[str, Any] | None) -> list[str]:
     if not scores:
         return ["## Scores", "", "Nothing has been scored yet.", ""]
-    return score_lines(scores)
+    return ["## Scores", "", *score_lines(scores)]
 
 
 def _training(runs: list[Run]) -> list[str]:
