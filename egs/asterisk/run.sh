@@ -132,16 +132,16 @@ decode() {
 }
 
 score() {
-  local name systems=()
-  for name in base control encoder adaptor lora; do
-    systems+=(--hypotheses "$name=$exp/decode/$name.jsonl")
-  done
-  for name in pretrain base encoder adaptor lora control_encoder control_adaptor control_lora; do
-    systems+=(--run "$name=$exp/$name")
-  done
-  python3 -m nest_ssl.bin.score "${systems[@]}" --baseline base,control \
-    --keywords "$recipe/local/keywords.txt" \
-    --json "$exp/scores.json" --out "$exp/SCORES.md" --title "egs/asterisk, $tag"
+  python3 -m nest_ssl.bin.score --hypotheses "$@" --baseline base,control \
+    --keywords "$recipe/local/keywords.txt" --json "$exp/scores.json" --utterances "$exp/utterances.jsonl" \
+    --alignments "$exp/alignments.txt" --out "$exp/SCORES.md" --title "egs/asterisk, $tag"
+}
+
+report() {
+  python3 -m nest_ssl.bin.report "$exp" --title "egs/asterisk, $tag" --aim cer_gain=0.25 --aim cer=0.40 \
+    --data-report "$data/local/report.json" --data-report "$data/manifests/report.json" \
+    --data-report "$data/finetune/report.json" \
+    --channel-example "$data/prompts_en.jsonl" "$data/telephone_gsm.jsonl"
 }
 
 # NEST at a size that learns in minutes. Against NVIDIA's setting: frames of 40 ms instead of 80 and masks of
@@ -189,6 +189,11 @@ read -ra more <<<"$pretrain_conf"
 read -ra base_more <<<"$base_conf"
 read -ra adapt_more <<<"$adapt_conf"
 trainer=(++seed="$seed" ++train_conf.accelerator="$accelerator")
+systems=() decoded_in=() decoded_out=()
+for name in base control encoder adaptor lora; do
+  hypotheses=$exp/decode/$name.jsonl
+  systems+=("$name=$hypotheses") decoded_in+=(in:"$hypotheses") decoded_out+=(out:"$hypotheses")
+done
 
 stage 0 data at:"$data" \
   out:"$data/prompts.jsonl" out:"$data/prompts_gsm.jsonl" out:"$data/prompts_wav8k.jsonl" \
@@ -227,14 +232,9 @@ stage 7 lora in:"$exp/adaptor/model/model.pt" in:"$exp/control_adaptor/model/mod
   train_gsm.jsonl dev_gsm.jsonl
 stage 8 decode in:"$exp/base/model/model.pt" in:"$exp/control_lora/model/model.pt" \
   in:"$exp/encoder/model/model.pt" in:"$exp/adaptor/model/model.pt" in:"$exp/lora/model/model.pt" \
-  in:"$data/finetune/dev_gsm.jsonl" in:"$data/finetune/test_gsm.jsonl" \
-  out:"$exp/decode/base.jsonl" out:"$exp/decode/control.jsonl" out:"$exp/decode/encoder.jsonl" \
-  out:"$exp/decode/adaptor.jsonl" out:"$exp/decode/lora.jsonl" \
-  -- decode
-stage 9 score in:"$exp/decode/base.jsonl" in:"$exp/decode/control.jsonl" in:"$exp/decode/encoder.jsonl" \
-  in:"$exp/decode/adaptor.jsonl" in:"$exp/decode/lora.jsonl" in:"$recipe/local/keywords.txt" \
-  out:"$exp/SCORES.md" out:"$exp/scores.json" \
-  -- score
-stage 10 report in:"$exp/scores.json" in:"$data/finetune/report.json" out:"$exp/RESULTS.md" \
-  -- python3 "$recipe/local/report.py" --exp "$exp" --data "$data" --out "$exp/RESULTS.md"
+  in:"$data/finetune/dev_gsm.jsonl" in:"$data/finetune/test_gsm.jsonl" "${decoded_out[@]}" -- decode
+stage 9 score "${decoded_in[@]}" in:"$recipe/local/keywords.txt" out:"$exp/SCORES.md" \
+  out:"$exp/scores.json" out:"$exp/utterances.jsonl" out:"$exp/alignments.txt" -- score "${systems[@]}"
+stage 10 report in:"$exp/scores.json" in:"$exp/utterances.jsonl" in:"$data/finetune/report.json" \
+  out:"$exp/RESULTS.md" out:"$exp/report.html" -- report
 run_stages

@@ -5,7 +5,7 @@
 #     --base-model Fun-ASR-Nano-2512
 #
 # 0 makes the data, 1 to 3 train encoder, adaptor with CTC, and LoRA of the language model, 4 to 6 decode,
-# score and write EXP_DIR/TAG/RESULTS.md. Without --base-model only the data are made. Try stage 0 on 50
+# score and write EXP_DIR/TAG/RESULTS.md and report.html. Without --base-model only the data are made. Try stage 0 on 50
 # utterances first: bash egs/wenetspeech_telephone/local/test_data_prep.sh --wenetspeech ... --tokenizer DIR
 
 set -euo pipefail
@@ -134,16 +134,16 @@ score() {
   local hypotheses=() name
   for name in "${systems[@]}"; do hypotheses+=("$name=$exp/decode/$name.jsonl"); done
   python3 -m nest_ssl.bin.score --hypotheses "${hypotheses[@]}" --references "$test_set" --baseline base \
-    --seed "$seed" "${keyword_words[@]}" "$@"
-}
-
-report() {
-  local runs=() name
-  for name in "${systems[@]:1}"; do runs+=(--run "$name=$exp/$name"); done
-  score --title "Fun-ASR-Nano on telephone speech ($tag)" --out "$exp/RESULTS.md" "${runs[@]}" \
+    --seed "$seed" "${keyword_words[@]}" --json "$exp/scores.json" --utterances "$exp/utterances.jsonl" \
+    --alignments "$exp/alignments.txt" --out "$exp/SCORES.md" --title "$title" \
     --note "Made by egs/wenetspeech_telephone/run.sh; test set $test_set, seed $seed, start from $start_from"
 }
 
+report() {
+  python3 -m nest_ssl.bin.report "$exp" --title "$title" --data-report "$data/stage0/STAGE0_REPORT.json"
+}
+
+title="Fun-ASR-Nano on telephone speech ($tag)"
 test_set=${test_set:-$heldout/test.jsonl}
 keyword_words=(--keywords-from "$domain/train.jsonl")
 [ -z "$keywords" ] || keyword_words=(--keywords "$keywords")
@@ -193,7 +193,9 @@ if [ -n "$base_model" ] && [ "$test" = false ]; then
     in:"$exp/lora/model/model.pt" in:"$exp/adaptor/model/model.pt" in:"$exp/encoder/model/model.pt" \
     "${outputs[@]}" \
     -- decode "${models[@]}"
-  stage 5 score in:"$test_set" "${hypotheses[@]}" out:"$exp/scores.json" -- score --json "$exp/scores.json"
-  stage 6 report in:"$exp/scores.json" in:"$test_set" "${hypotheses[@]}" out:"$exp/RESULTS.md" -- report
+  stage 5 score in:"$test_set" "${hypotheses[@]}" out:"$exp/SCORES.md" out:"$exp/scores.json" \
+    out:"$exp/utterances.jsonl" out:"$exp/alignments.txt" -- score
+  stage 6 report in:"$exp/scores.json" in:"$exp/utterances.jsonl" in:"$data/stage0/STAGE0_REPORT.json" \
+    out:"$exp/RESULTS.md" out:"$exp/report.html" -- report
 fi
 run_stages

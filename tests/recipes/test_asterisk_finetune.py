@@ -98,5 +98,6 @@ def test_the_recipe_goes_from_packages_to_the_table(checkout, packages):
     page = (exp / "RESULTS.md").read_text(encoding="utf-8")
     for name in SYSTEMS:
         assert f"| {name} |" in page
-    assert "the aim is 25%" in page
+    assert "Did the character error rate fall by 25 % or more?" in page
+    assert "<html" in (exp / "report.html").read_text(encoding="utf-8")
     assert "nothing to do" in run(checkout, *options)

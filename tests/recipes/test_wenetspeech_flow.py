@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,10 @@ def test_the_page_has_every_system_and_the_same_utterances(finished):
     page = (exp / "RESULTS.md").read_text(encoding="utf-8")
     for name in SYSTEMS:
         assert f"| {name} | **joint** |" in page
-    assert "| encoder | 2 |" in page and "--part lora" in page
+    assert re.search(r"^\| encoder +\| +2 \|", page, re.MULTILINE) and "--part lora" in page
+    assert re.search(r"^\| real/train +\|", page, re.MULTILINE)
+    assert "<html" in (exp / "report.html").read_text(encoding="utf-8")
+    assert (exp / "alignments.txt").stat().st_size and (exp / "utterances.jsonl").stat().st_size
 
 
 @pytest.mark.slow
