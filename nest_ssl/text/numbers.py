@@ -7,6 +7,7 @@ import unicodedata
 
 from nest_ssl.text.chinese_numbers import chinese_numbers
 from nest_ssl.text.languages import CHINESE, ENGLISH
+from nest_ssl.text.scripts import UNSPACED
 from nest_ssl.text.spoken_numbers import PERCENT, POINT, digits_of_words, spoken_numbers
 
 # Singular and plural in English, and in Chinese.
@@ -34,7 +35,7 @@ _CHINESE_DATE = re.compile(r"(?<!\d)(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?!\d)")
 _CHINESE_TIME = re.compile(r"(?<![\d:])(\d{1,2}):([0-5]\d)(?![\d:])分?")
 _DEGREES = re.compile(r"(?<=\d) ?°c?", re.IGNORECASE)
 _LATIN_WORDS = re.compile(r"[A-Za-z]+(?:[ '-][A-Za-z]+)*")
-_SPACE_BY_DIGIT = re.compile(r"(?<=\d) +| +(?=\d)")
+_SPACE_BY_CHINESE = re.compile(rf"(?<=\d) | (?=\d)|(?<={UNSPACED.pattern}) | (?={UNSPACED.pattern})")
 _ENGLISH_POINT = re.compile(r"(?<=\d) point (?=\d)")
 _BESIDE = re.compile(r"(?<![A-Za-z\d])\d+(?: +\d+)+(?![A-Za-z\d])")
 
@@ -73,7 +74,7 @@ def one_spelling(text: str, language: str | None) -> str:
     if language == CHINESE:
         text = _LATIN_WORDS.sub(lambda found: digits_of_words(found.group(), ENGLISH, SMALL_IN_LATIN), text)
         text = _ENGLISH_POINT.sub("点", text)
-        return chinese_numbers(_SPACE_BY_DIGIT.sub("", text))
+        return chinese_numbers(_SPACE_BY_CHINESE.sub("", text))
     if language == ENGLISH:
         text = _PER_CENT.sub("percent", text)
     if language in PERCENT:

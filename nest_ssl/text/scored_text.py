@@ -50,7 +50,6 @@ class ScoringRules:
     punctuation: bool = True
     numbers: bool = True
     fillers: bool = True
-    spaces: bool = True
     simplified: bool = False
 
     def characters(self, text: str, language: str | None = None) -> str:
@@ -59,12 +58,11 @@ class ScoringRules:
 
     def words(self, text: str, language: str | None = None) -> str:
         """Give the text whose words, between spaces, WER counts: the same text, cut into words."""
-        text = _scored(self, text, language)
-        return text if text.isascii() else _unspaced(text, " ")
+        return _cut(_scored(self, text, language), " ")
 
     def described(self) -> list[str]:
         """Give a sentence for each rule that is on, in the order of their application."""
-        return [sentence for name, sentence in RULES.items() if getattr(self, name)]
+        return [sentence for name, sentence in RULES.items() if getattr(self, name, True)]
 
     def _once(self, text: str, stated: str | None) -> str:
         language = stated or language_of(text)
@@ -81,17 +79,13 @@ class ScoringRules:
             text = read_marks(text, language)
         if self.punctuation:
             text = without_punctuation(text)
+        text = _cut(text, " ")
         if self.fillers:
             # of an unstated language only what is a word in none: Latin letters need not be English
             text = without_fillers(text, CHINESE if language == CHINESE else stated)
-        text = self._spaced(text)
         if self.numbers:
-            text = self._spaced(one_spelling(text, language))
-        return text
-
-    def _spaced(self, text: str) -> str:
-        text = " ".join(text.split())
-        return text if text.isascii() or not self.spaces else _unspaced(text, "")
+            text = one_spelling(" ".join(text.split()), language)
+        return _cut(text, "")
 
 
 DEFAULT = ScoringRules()
@@ -122,7 +116,10 @@ def _scored(rules: ScoringRules, text: str, language: str | None) -> str:
     return text
 
 
-def _unspaced(text: str, around: str) -> str:
+def _cut(text: str, around: str) -> str:
+    """Give the text with single spaces, but with `around` on both sides of Chinese and Japanese characters."""
+    if text.isascii():
+        return " ".join(text.split())
     pieces = []
     for word in text.split():
         pieces.append(UNSPACED.sub(lambda found: f"\0{found.group()}\0", word))
