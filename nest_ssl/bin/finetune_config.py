@@ -134,6 +134,11 @@ def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
     _check_top(config, base, "overrides")
     config.train_data_set_list = arguments.train
     config.valid_data_set_list = arguments.valid
+    if Path(found.path).resolve() in (Path(arguments.out).resolve(), Path(arguments.out, "model").resolve()):
+        raise ValueError(
+            f"--out {arguments.out} holds the model that training starts from ({found.path}), which the "
+            "run would overwrite; name another folder"
+        )
     config.output_dir = str(arguments.out)
     config.init_param = str(found.weights_path)
     plain = resolved(config, "configuration")

@@ -29,8 +29,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nest_ssl.bin.arguments import Parser
-from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
-from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
+from nest_ssl.bin.terminal import run, share_terminal, start_logging
+from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log, trainer_of
 from nest_ssl.checkpoints.safetensors_dir import read_safetensors
 from nest_ssl.checkpoints.state import LoadAccount, load_state
 from nest_ssl.config import apply_overrides, load_config, resolved
@@ -42,8 +42,7 @@ from nest_ssl.text.ctc_labels import frames_needed
 from nest_ssl.text.error_rates import check_installed
 from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks, launch
-from nest_ssl.training.loop import Stopped, Trainer, total_steps
-from nest_ssl.training.optim import build_optimizer
+from nest_ssl.training.loop import Stopped
 from nest_ssl.training.options import (
     CHECKPOINT_ADDITIONS,
     EXP_MANAGER_ADDITIONS,
@@ -52,7 +51,6 @@ from nest_ssl.training.options import (
     TrainerOptions,
 )
 from nest_ssl.training.run_directory import RunLock, log_directory, write_environment
-from nest_ssl.training.schedulers import build_schedule
 
 log = logging.getLogger(__name__)
 
@@ -139,25 +137,9 @@ def finetune(ranks: Ranks, argument: Any) -> int:
     if options.sync_batchnorm and ranks.world_size > 1 and ranks.device.type == "cuda":
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
-    optim = resolved(config.model.optim, "model.optim")
-    optimizer = build_optimizer(model.parameter_groups(optim), optim)
-    steps = total_steps(options, train_data)
-    schedules = [build_schedule(optim.get("sched"), group["lr"], steps) for group in optimizer.param_groups]
-    checkpoints = Checkpoints(folder / "checkpoints", experiment.name, experiment.checkpoint)
-    nemo = folder / "checkpoints" / f"{experiment.name}.nemo"
-    trainer = Trainer(
-        model,
-        optimizer,
-        schedules,
-        steps,
-        train_data,
-        validation_data,
-        options,
-        ranks,
-        checkpoints,
-        config_yaml,
-        nemo if experiment.checkpoint.always_save_nemo else None,
-        lambda total, initial: progress_bar(total, "step", "finetune", initial),
+    data_sets = (train_data, validation_data)
+    trainer = trainer_of(
+        config, config_yaml, model, data_sets, folder, options, experiment, ranks, "finetune"
     )
     resumed = resume(trainer, ranks, experiment)
     if ranks.is_main:
@@ -168,7 +150,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
     try:
         trainer.fit(run_log)
         if run_log:
-            made = write_final(model, checkpoints, folder)
+            made = write_final(model, trainer.checkpoints, folder)
             figures = "".join(f" {key} {value:.4f}" for key, value in trainer.progress.metrics.items())
             run_log.message(f"finished at step {trainer.progress.step}{figures} models {made}")
     except Stopped as stopped:

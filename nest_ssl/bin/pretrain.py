@@ -25,8 +25,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from nest_ssl.bin.arguments import Parser
-from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
-from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
+from nest_ssl.bin.terminal import run, share_terminal, start_logging
+from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log, trainer_of
 from nest_ssl.config import apply_overrides, build, load_config, resolved, suggestion
 from nest_ssl.data.from_config import ssl_data_from_config
 from nest_ssl.data.loader import SSLDataLoader
@@ -35,11 +35,9 @@ from nest_ssl.models.initialisation import INIT_KEYS, check_init_keys, initialis
 from nest_ssl.models.parity import Parity
 from nest_ssl.models.registry import model_class_of
 from nest_ssl.modules.targets import TARGETS
-from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks, launch
 from nest_ssl.training.log import RunLog
-from nest_ssl.training.loop import Stopped, Trainer, total_steps
-from nest_ssl.training.optim import build_optimizer
+from nest_ssl.training.loop import Stopped, Trainer
 from nest_ssl.training.options import (
     CHECKPOINT_ADDITIONS,
     EXP_MANAGER_ADDITIONS,
@@ -48,7 +46,6 @@ from nest_ssl.training.options import (
     TrainerOptions,
 )
 from nest_ssl.training.run_directory import RunLock, log_directory, write_environment
-from nest_ssl.training.schedulers import build_schedule
 
 log = logging.getLogger(__name__)
 
@@ -149,25 +146,9 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
                 "statistics"
             )
 
-    optim = resolved(config.model.optim, "model.optim")
-    optimizer = build_optimizer(model.parameter_groups(optim), optim)
-    steps = total_steps(options, train_data)
-    schedules = [build_schedule(optim.get("sched"), group["lr"], steps) for group in optimizer.param_groups]
-    checkpoints = Checkpoints(folder / "checkpoints", experiment.name, experiment.checkpoint)
-    nemo = folder / "checkpoints" / f"{experiment.name}.nemo"
-    trainer = Trainer(
-        model,
-        optimizer,
-        schedules,
-        steps,
-        train_data,
-        validation_data,
-        options,
-        ranks,
-        checkpoints,
-        config_yaml,
-        nemo if experiment.checkpoint.always_save_nemo else None,
-        lambda total, initial: progress_bar(total, "step", "pretrain", initial),
+    data_sets = (train_data, validation_data)
+    trainer = trainer_of(
+        config, config_yaml, model, data_sets, folder, options, experiment, ranks, "pretrain"
     )
     resumed = resume(trainer, ranks, experiment)
     started_from = [] if resumed else initialise_from_config(model, config)
@@ -180,9 +161,9 @@ def pretrain(ranks: Ranks, argument: Any) -> int:
     try:
         trainer.fit(run_log)
         if run_log:
-            made = (
-                write_final(trainer, nemo, folder) if experiment.checkpoint.save_nemo_on_train_end else None
-            )
+            made = None
+            if experiment.checkpoint.save_nemo_on_train_end:
+                made = write_final(trainer, trainer.checkpoints.folder / f"{experiment.name}.nemo", folder)
             say_the_end(run_log, trainer, made)
     except Stopped as stopped:
         return stopped.status

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from omegaconf import DictConfig
+
+from nest_ssl.bin.terminal import progress_bar
+from nest_ssl.config import resolved
+from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.log import RunLog
-from nest_ssl.training.loop import Trainer
-from nest_ssl.training.options import ExperimentOptions
+from nest_ssl.training.loop import Trainer, total_steps
+from nest_ssl.training.optim import build_optimizer
+from nest_ssl.training.options import ExperimentOptions, TrainerOptions
 from nest_ssl.training.run_directory import RunLock, write_configuration
+from nest_ssl.training.schedulers import build_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA_FACTS = (
@@ -30,6 +37,41 @@ DATA_FACTS = (
     "repeated_batches",
     "longer_than_batch_duration",
 )
+
+
+def trainer_of(
+    config: DictConfig,
+    config_yaml: str,
+    model: Any,
+    data: tuple[Any, Any],
+    folder: Path,
+    options: TrainerOptions,
+    experiment: ExperimentOptions,
+    ranks: Ranks,
+    verb: str,
+) -> Trainer:
+    """The trainer that a configuration of NeMo's form describes.
+
+    data: training and validation.  The model is on ranks.device.  Its checkpoints are in `folder`, and beside
+    them the model as a .nemo file after each, where the options say so.
+    """
+    optim = resolved(config.model.optim, "model.optim")
+    optimizer = build_optimizer(model.parameter_groups(optim), optim)
+    steps = total_steps(options, data[0])
+    name = experiment.name
+    return Trainer(
+        model,
+        optimizer,
+        [build_schedule(optim.get("sched"), group["lr"], steps) for group in optimizer.param_groups],
+        steps,
+        *data,
+        options,
+        ranks,
+        Checkpoints(folder / "checkpoints", name, experiment.checkpoint),
+        config_yaml,
+        folder / "checkpoints" / f"{name}.nemo" if experiment.checkpoint.always_save_nemo else None,
+        lambda total, initial: progress_bar(total, "step", verb, initial),
+    )
 
 
 def resume(trainer: Trainer, ranks: Ranks, experiment: ExperimentOptions) -> Path | None:

@@ -199,3 +199,10 @@ def test_words_may_stand_between_the_options(given):
     )
     assert (arguments.train, arguments.out) == (["a.jsonl"], "o")
     assert given_keys(arguments.overrides) == {"optim_conf.lr": 1, "out": "x", "b": 2}
+
+
+def test_the_folder_of_the_model_is_not_taken_for_the_run(given):
+    before = sorted(path.name for path in (given / "base").iterdir())
+    with pytest.raises(ValueError, match=r"--out .*base holds the model that training starts from"):
+        finetune.main(words(given, given / "base", "--part", "encoder"))
+    assert sorted(path.name for path in (given / "base").iterdir()) == before
