@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +18,13 @@ from nest_ssl.report.plots import styles_of
 from nest_ssl.report.runs import finite
 from nest_ssl.report.score_figures import (
     NAMES,
+    WHEN_FEW,
     condition_figures,
     conditions_of,
     headline_rows,
     keyword_rows,
     other_outputs,
+    pairs_of,
     rate_figures,
     rate_text,
 )
@@ -29,6 +32,7 @@ from nest_ssl.report.spectrograms import Example, channel_facts, channel_sides
 from nest_ssl.report.timeline import duration_text, timeline
 from nest_ssl.report.training_figures import run_figures, shared_figures
 from nest_ssl.report.utterance_views import Utterance, worst_utterances
+from nest_ssl.text.keywords import DEFINITION
 from nest_ssl.text.scoring import HEADLINE
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -55,6 +59,7 @@ def html_page(
     styles = styles_of([run.name for run in runs] + systems)
     clips = ClipBox()
     sides = channel_sides(channel_example, clips) if channel_example else []
+    same = scores.get("same_for_all") or {}
     system, by_errors, by_rate = worst_utterances(experiment.utterances)
     sounds = _clips(experiment.folder, [*by_errors, *by_rate], clips)
     context: dict[str, Any] = {
@@ -70,6 +75,7 @@ def html_page(
         "run_styles": {run.name: styles[run.name] for run in runs},
         "system_styles": {name: styles[name] for name in systems},
         "scores": scores,
+        "same": same,
         "headline": HEADLINE,
         "metrics": [m for m in NAMES if any(row.get(m) for row in scores.get("rows", []))],
         "metric_names": NAMES,
@@ -77,6 +83,11 @@ def html_page(
         "other_outputs": other_outputs(scores, styles),
         "condition_figures": condition_figures(scores, styles),
         "conditions": conditions_of(scores),
+        "when_few": WHEN_FEW,
+        "pairs": pairs_of(scores),
+        "pair_metrics": [m for m in NAMES if any(m in found for found in pairs_of(scores).values())],
+        "lost": _lost(scores),
+        "keyword_definition": DEFINITION,
         "keyword_rows": keyword_rows(scores),
         "worst_system": system,
         "worst": [("Most errors", by_errors), ("Highest error rate of the others", by_rate)],
@@ -86,6 +97,7 @@ def html_page(
         "channel_id": str(channel_example[1].get("id") or "") if channel_example else "",
         "facts": channel_facts(channel_example[1].get("channel") or {}) if channel_example else [],
         "changes": _changes(experiment.setting_changes, [run.name for run in experiment.runs]),
+        "weight_keys": _weight_keys(experiment.weights),
     }
     return _environment().get_template("report.html.j2").render(context)
 
@@ -105,6 +117,7 @@ def _environment() -> Environment:
         percent=lambda value: "–" if finite(value) is None else f"{100 * value:.1f} %",
         took=lambda value: "–" if finite(value) is None else duration_text(value),
         arrows=lambda text: text.replace(" -> ", " → "),
+        breaks=_breaks,
         visible=lambda text: text.replace(" ", "␣"),
     )
     return environment
@@ -145,20 +158,51 @@ def _clips(folder: Path, utterances: Sequence[Utterance], clips: ClipBox) -> dic
 
 
 def _changes(changes: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> dict[str, Any]:
-    """Give {runs, rows}: of each setting its value in each run, and if it differs from the run before."""
-    runs = [name for name in order if any(name in values for values in changes.values())]
+    """Give {runs, rows}: of each setting its value in each run, and if it differs from the run it is held to.
+
+    That is the run to its left; control_X, in columns of their own at the right, are held to X.
+    """
+    named = [name for name in order if any(name in values for values in changes.values())]
+    controls = [name for name in named if name.startswith("control_")]
+    runs = [name for name in named if name not in controls] + controls
     rows = []
     for key, values in changes.items():
         cells, before = [], None
         for name in runs:
             value = _setting(values[name]) if name in values else "–"
+            twin = name.removeprefix("control_")
+            if name in controls and twin in runs:
+                before = _setting(values[twin]) if twin in values else "–"
             cells.append((value, before is not None and value != before))
             before = value
         rows.append((key, cells))
-    return {"runs": runs, "rows": rows}
+    return {"runs": runs, "rows": rows, "controls": controls}
+
+
+def _lost(scores: Mapping[str, Any]) -> list[str]:
+    """Say which systems have utterances without a text: failed, missing in their file, or empty."""
+    told = []
+    for row in headline_rows(scores):
+        counts = {word: row.get(word) or 0 for word in ("failed", "missing", "empty")}
+        named = {word: n if isinstance(n, int) else len(n) for word, n in counts.items()}
+        if any(named.values()):
+            told.append(f"{row['system']}: " + ", ".join(f"{n} {word}" for word, n in named.items() if n))
+    return told
+
+
+def _weight_keys(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Give the single figures of the choices of joint decoding, in the order of the first."""
+    first: Mapping[str, Any] = next(iter(weights.values()), {})
+    return [key for key, value in first.items() if isinstance(value, int | float)]
+
+
+def _breaks(text: str) -> Markup:
+    """Let a line end within a path or a dotted key."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._/=])(?=\w)", text))
 
 
 def _setting(value: Any) -> str:
+    """As YAML has it."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -14,8 +14,8 @@ from html import escape
 
 import numpy as np
 
-WIDTH = 380  # pixels, the width of a phone's page: text of 12 px stays 12 px there
-HEIGHT = 220
+WIDTH = 350  # pixels, the width of a phone's page: text of 12 px stays 12 px there
+HEIGHT = 210
 COLOURS = 8
 MOST_POINTS = 400  # of a drawn line: more than a figure of this width can show
 LOG_FROM = 20.0  # ratio of largest to smallest value from which an axis is logarithmic
@@ -178,8 +178,8 @@ def interval_plot(bars: Sequence[Bar], alt: str) -> str:
 def group_plot(groups: Mapping[str, Sequence[Bar]], alt: str, highest: float) -> str:
     """Give for each group (a codec, say) one point with its interval for every system, below one another.
 
-    highest: the rate that the axis ends at, so that figures side by side compare.  The value of the last system
-    of each group stands at its right end.
+    highest: the rate that the axis ends at, so that figures side by side compare.  The value of the last
+    system of each group stands at its right end.
     """
     rows = max((len(bars) for bars in groups.values()), default=0)
     if rows == 0:

@@ -8,8 +8,10 @@ from typing import Any
 from nest_ssl.report.plots import Bar, Style, group_plot, interval_plot
 from nest_ssl.report.runs import finite
 from nest_ssl.report.training_figures import Figure
-from nest_ssl.text.scoring import HEADLINE
+from nest_ssl.text.conditions import MEANINGS
+from nest_ssl.text.scoring import FEW, HEADLINE
 
+WHEN_FEW = f"*: fewer than {FEW} utterances, too few for their rate to say much"
 METRICS = ("cer", "wer", "kwer", "cer_outside_keywords")
 NAMES = {"cer": "CER", "wer": "WER", "kwer": "KWER", "cer_outside_keywords": "CER outside keywords"}
 MOST_VALUES = 12  # of one condition in a figure; the table has all
@@ -56,7 +58,8 @@ def condition_figures(scores: Mapping[str, Any], styles: Mapping[str, Style]) ->
             bars = [bar for system, cell in found.items() if (bar := _bar(system, cell.get("cer"), styles))]
             if bars and len(groups) < MOST_VALUES:
                 number = max(int(cell.get("utterances") or 0) for cell in found.values())
-                groups[f"{value} · {number} utt."] = bars
+                few = " *" if any(cell.get("few") for cell in found.values()) else ""
+                groups[f"{value} · {number} utt.{few}"] = bars
         if groups:
             drawn[condition] = groups
     every = [bar for groups in drawn.values() for bars in groups.values() for bar in bars]
@@ -65,35 +68,30 @@ def condition_figures(scores: Mapping[str, Any], styles: Mapping[str, Style]) ->
     for condition, groups in drawn.items():
         told = "; ".join(f"{name}: {100 * bars[-1].value:.1f} %" for name, bars in groups.items())
         number = len(found_values[condition])
-        note = f"{MOST_VALUES} of {number} values" if number > MOST_VALUES else ""
+        note = MEANINGS.get(condition, "")
+        if number > MOST_VALUES:
+            note += f"; {MOST_VALUES} of {number} values, the table has all"
         figures.append(Figure(condition, group_plot(groups, f"CER by {condition}; {told}", highest), note))
     return figures
 
 
 def conditions_of(scores: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Mapping[str, Any]]]]:
-    """Give {condition: {value: {system: figures}}} of the headline output, values in a readable order."""
+    """Give {condition: {value: {system: figures}}} of the headline output, in the order of the scores."""
     found: dict[str, dict[str, dict[str, Mapping[str, Any]]]] = {}
     for row in headline_rows(scores):
         for condition, values in (row.get("conditions") or {}).items():
             for value, figures in values.items():
                 found.setdefault(condition, {}).setdefault(str(value), {})[row["system"]] = figures
-    return {
-        condition: dict(sorted(values.items(), key=lambda item: _place(*item)))
-        for condition, values in found.items()
-        if values
-    }
+    return {condition: values for condition, values in found.items() if values}
 
 
-def _place(value: str, figures: Mapping[str, Mapping[str, Any]]) -> tuple[int, float, int, str]:
-    """Numbers and ranges ("10 to 20", "<5 dB") by their first number, words by their utterances."""
-    digits = "".join(c if c.isdigit() or c in ".-" else " " for c in value).split()
-    number = max(int(cell.get("utterances") or 0) for cell in figures.values())
-    if digits and not value[:1].isalpha():
-        try:
-            return 0, float(digits[0]), 0, value
-        except ValueError:
-            pass
-    return 1, 0.0, -number, value
+def pairs_of(scores: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
+    """Give {(from, to): {metric: comparison}} of the headline output."""
+    pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for one in scores.get("comparisons") or []:
+        if one.get("field", HEADLINE) == HEADLINE:
+            pairs.setdefault((str(one["a"]), str(one["b"])), {})[str(one["metric"])] = one
+    return pairs
 
 
 def keyword_rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class SystemText:
-    """What one system heard of an utterance; `error` where it failed; a line may end after each of `words`."""
+    """What one system heard of an utterance; `error`: why it failed; a line may end after each of `words`."""
 
     system: str
     reference: str
@@ -120,7 +120,7 @@ def _parts(edit: Any) -> tuple[str, str]:
 
 
 def _pieces(reference: str, hypothesis: str) -> list[Piece]:
-    """Cut a stretch after its spaces, its Chinese characters and LONGEST_PIECE others, where a line may end."""
+    """Cut a stretch where a line may end: after a space, a Chinese character, LONGEST_PIECE others."""
     kind = (
         "same" if reference == hypothesis else "del" if not hypothesis else "ins" if not reference else "sub"
     )
