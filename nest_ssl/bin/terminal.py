@@ -1,8 +1,7 @@
-"""What every verb shares: the error line without a traceback, the log format, the progress bar."""
+"""What every verb shares: the error line without a traceback, and the progress bar."""
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import sys
@@ -12,8 +11,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+from nest_ssl.bin.messages import error_line, start_logging, uses_colour
+
+__all__ = ["progress_bar", "run", "share_terminal", "start_logging", "uses_colour"]
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
@@ -43,14 +43,9 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         verb = (main.__module__ if main.__module__ != "__main__" else _verb_name()).removeprefix(
             "nest_ssl.bin."
         )
-        print(f"{verb}: error: {error}", file=sys.stderr)
+        print(error_line(f"{verb}: error: {error}"), file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(status or 0)
-
-
-def start_logging(level: int = logging.INFO) -> None:
-    """Log to standard error; every process that we start needs a call of its own."""
-    logging.basicConfig(level=level, format=LOG_FORMAT, datefmt=DATE_FORMAT, stream=sys.stderr)
 
 
 def share_terminal() -> None:

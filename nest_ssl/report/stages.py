@@ -100,7 +100,7 @@ def read_holder(folder: Path) -> Holder | None:
         return None
     host = facts.get("host", "")
     # of another machine nothing can be asked, and a lock there is most likely a run
-    alive = host != socket.gethostname() or _is_alive(int(pid), facts.get("start", ""))
+    alive = host != socket.gethostname() or process_is_alive(int(pid), facts.get("start", ""))
     return Holder(int(pid), host, facts.get("since", ""), facts.get("stage", ""), alive)
 
 
@@ -110,6 +110,21 @@ def seconds_of(words: str) -> float | None:
         return None
     parts = words.split()
     return float(sum(int(n) * _UNITS[unit] for n, unit in zip(parts[::2], parts[1::2], strict=True)))
+
+
+def process_is_alive(pid: int, start: str = "") -> bool:
+    """True if that process of this machine is there; `start`, if known, is its time of birth in clock ticks.
+
+    A number may be given to another process later, but not with the same time of birth.  Where the system has
+    no /proc nobody can tell, and the process counts as alive.
+    """
+    if not Path("/proc/self").exists():
+        return True
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return False
+    return fields[0] not in "ZX" and (not start or fields[19] == start)
 
 
 def _listed(folder: Path) -> Iterator[tuple[int, str, Path, Path]]:
@@ -188,14 +203,3 @@ def _last_line(path: Path) -> str:
     except OSError:
         return ""
     return lines[-1] if lines else "(empty)"
-
-
-def _is_alive(pid: int, start: str) -> bool:
-    """True if the process is there and, by its time of birth, the one that wrote the lock."""
-    if not Path("/proc/self").exists():
-        return True  # a system that does not say
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return False
-    return fields[0] not in "ZX" and fields[19] == start

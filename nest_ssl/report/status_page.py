@@ -1,0 +1,174 @@
+"""A status as text: aligned columns that fit the terminal's width, coloured where a person looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from nest_ssl.report.live import LiveRun, Shards, Status
+from nest_ssl.report.stages import StageState
+
+COLOURS = {
+    "done": "32",
+    "running": "1;36",
+    "trains": "1;36",
+    "starts": "36",
+    "failed": "1;31",
+    "stopped": "33",
+}
+DIM, WARNING = "2", "1;33"
+INDENT = " " * 6
+FULL_WIDTH = 100
+
+
+class Column(NamedTuple):
+    """A column of the table of trainings; those with the highest `rank` go first when it is too wide."""
+
+    title: str
+    rank: int
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        """The widest of title and cells, in characters."""
+        return max(map(len, (self.title, *self.cells)))
+
+
+def status_lines(status: Status, width: int = FULL_WIDTH, colour: bool = False) -> list[str]:
+    """Give the page, every line at most `width` characters long (colour codes not counted)."""
+    lines = [(f"exp  {status.folder}", "")]
+    lines += _stage_lines(status)
+    live = [run for run in status.runs if run.state in ("trains", "starts")]
+    if status.runs:
+        lines.append(("", ""))
+        lines += _run_table(status.runs, width)
+    for run in live:
+        if run.metrics:
+            figures = "  ".join(f"{key} {_figure(value)}" for key, value in run.metrics.items())
+            lines.append((f"    {run.name}: {figures}", ""))
+        if run.quiet_s is not None:
+            lines.append((f"    {run.name}: no line for {spell(run.quiet_s)}; has it hung?", WARNING))
+    lines.append(("", ""))
+    lines.append((f"{status.now:%Y-%m-%d %H:%M:%S}  {_sum(status)}", ""))
+    cut = [(text if len(text) <= width else text[: max(0, width - 3)] + "...", code) for text, code in lines]
+    return [_painted(text, code) if colour and code else text for text, code in cut]
+
+
+def spell(seconds: float) -> str:
+    """Give "12 s", "3 min 5 s", "2 h 10 min" or "3 d 4 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _painted(text: str, code: str) -> str:
+    """The state in its colour, or all of a line that has none."""
+    word = next((word for word, of_state in COLOURS.items() if of_state == code and f" {word}" in text), text)
+    return text.replace(word, f"\033[{code}m{word}\033[m", 1) if text else text
+
+
+def _stage_lines(status: Status) -> list[tuple[str, str]]:
+    if not status.stages:
+        return []
+    widest = max(12, *(len(stage.name) for stage in status.stages))
+    lines = [(f"    {'stage':<{widest}} {'state':<8} {'ended':<20} {'took':>14}", DIM)]
+    for stage in status.stages:
+        when, took = _times(stage, status.now)
+        note = stage.detail if len(stage.detail) <= 36 else ""
+        text = f"{stage.number:>3} {stage.name:<{widest}} {stage.state:<8} {when:<20} {took:>14}  {note}"
+        lines.append((text.rstrip(), COLOURS.get(stage.state, DIM)))
+        if stage.detail and not note:
+            lines.append((INDENT + stage.detail, ""))
+        if stage.state in ("failed", "stopped"):
+            lines.append((f"{INDENT}log {stage.log}", ""))
+        if stage.state == "running" and status.shards:
+            lines.append((INDENT + _shards(status.shards), ""))
+    return lines
+
+
+def _times(stage: StageState, now: datetime) -> tuple[str, str]:
+    if stage.state == "running" and stage.started:
+        return f"since {stage.started:%m-%d %H:%M:%S}", spell(max(0.0, (now - stage.started).total_seconds()))
+    when = f"{stage.ended:%Y-%m-%d %H:%M:%S}" if stage.ended else ""
+    return when, "" if stage.took_s is None else spell(stage.took_s)
+
+
+def _shards(shards: Shards) -> str:
+    text = f"shards {shards.done} of {shards.total} done, {shards.running} running"
+    if shards.failed:
+        text += f", {shards.failed} failed"
+    if shards.made is not None:
+        text += f"; these at {shards.unit} {shards.made} of {shards.planned}, eta {shards.eta}"
+    return text
+
+
+def _run_table(runs: Sequence[LiveRun], width: int) -> list[tuple[str, str]]:
+    columns = [
+        Column("training", 0, [run.name for run in runs]),
+        Column("state", 6, [run.state for run in runs]),
+        Column("step", 0, [f"{run.step}/{run.max_steps or '?'}" for run in runs]),
+        Column("", 5, [f"{100 * run.step // run.max_steps} %" if run.max_steps else "" for run in runs]),
+        Column("loss", 1, [_figure(run.loss) for run in runs]),
+        Column("val_loss", 2, [_figure(run.val_loss) for run in runs]),
+        Column("best", 4, [_figure(run.best_val_loss) for run in runs]),
+        Column("lr", 7, ["" if run.lr is None else f"{run.lr:.1e}" for run in runs]),
+        Column(
+            "audio_s/s", 8, ["" if run.audio_s_per_s is None else f"{run.audio_s_per_s:.0f}" for run in runs]
+        ),
+        Column("mem_gb", 9, ["" if run.mem_gb is None else f"{run.mem_gb:.2f}" for run in runs]),
+        Column("eta", 3, [_clock(run.eta_s) for run in runs]),
+    ]
+    while len(columns) > 2 and 4 + sum(column.width + 2 for column in columns) - 2 > width:
+        columns.remove(max(columns, key=lambda column: column.rank))
+    left = [column.title in ("training", "state") for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(column.width) if to_the_left else cell.rjust(column.width)
+            for cell, column, to_the_left in zip(cells, columns, left, strict=True)
+        ]
+        return ("    " + "  ".join(padded)).rstrip()
+
+    table = [(line([column.title for column in columns]), DIM)]
+    for number, run in enumerate(runs):
+        table.append((line([column.cells[number] for column in columns]), COLOURS.get(run.state, DIM)))
+    return table
+
+
+def _sum(status: Status) -> str:
+    """The last line: how many stages are done, and what is next."""
+    done = [stage for stage in status.stages if stage.state == "done"]
+    current = status.current
+    words = []
+    if status.stages:
+        took = sum(stage.took_s or 0.0 for stage in done)
+        words.append(
+            f"{len(done)} of {len(status.stages)} stages done" + (f", {spell(took)}" if done else "")
+        )
+    if current:
+        words.append(f"running: {current.number} ({current.name})")
+    elif status.running:
+        words.append("running")
+    elif len(done) < len(status.stages):
+        waiting = next(stage for stage in status.stages if stage.state != "done")
+        words.append(f"nothing runs; next: {waiting.number} ({waiting.name})")
+    elif not status.stages:
+        words.append("nothing runs")
+    return "; ".join(words)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}" if abs(value) < 10000 else f"{value:.3g}"
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
