@@ -24,6 +24,8 @@ from nest_ssl.decoding.fun_asr_items import read_hotwords
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.manifest import read_rows, write_rows
 from nest_ssl.text.hypotheses import joined_references, outputs_of, read_references, read_system
+from nest_ssl.text.keyword_files import read_keyword_lists
+from nest_ssl.text.score_table import score_lines
 from tests.docs.pages import cells, code, examples, page, table_rows
 
 SPEC = page("TRAINING_DATA_SPEC.md")
@@ -241,6 +243,12 @@ def test_channel_example_has_the_keys_that_the_simulation_writes():
 def test_hot_words_and_keywords_are_read(tmp_path):
     (tmp_path / "hot.txt").write_text(of_kind("hotwords"), encoding="utf-8")
     assert read_hotwords(tmp_path / "hot.txt") == ["套餐", "流量包", "roaming"]
+    (tmp_path / "keywords.txt").write_text(of_kind("keywords"), encoding="utf-8")
+    lists = read_keyword_lists([tmp_path / "keywords.txt"])
+    assert {name: listed.words for name, listed in lists.domains.items()} == {
+        "billing": ("话费", "套餐"),
+        "network": ("宽带", "5g"),
+    }
 
 
 def test_hypotheses_are_scored_by_their_own_references(tmp_path):
@@ -255,6 +263,48 @@ def test_hypotheses_are_scored_by_their_own_references(tmp_path):
     assert set().union(*rows_in(of_kind("hypotheses"))) <= named_keys()
     outputs = outputs_of(system, list(references), "text_ctc")
     assert outputs is not None and outputs.texts == ["helo there", ""] and outputs.failed == ["call1-0004"]
+
+
+def same_keys(example: object, made: object, where: str = "") -> None:
+    """Compare the keys of two objects at every depth; of lists the first items, of free names one."""
+    if isinstance(example, dict) and isinstance(made, dict):
+        if where.endswith((".hypotheses", ".keywords", ".conditions", ".conditions.*", ".same_for_all")):
+            example, made = {"*": next(iter(example.values()))}, {"*": next(iter(made.values()))}
+        assert set(example) == set(made), where
+        for key in example:
+            same_keys(example[key], made[key], f"{where}.{key}")
+    elif isinstance(example, list) and isinstance(made, list) and example and made:
+        same_keys(example[0], made[0], f"{where}[]")
+
+
+def test_scores_have_the_keys_that_score_writes(tmp_path):
+    from nest_ssl.bin import score
+
+    channels = ({"preset": "p", "legs": [{"codec": codec, "loss": None}]} for codec in ("amr_nb", "g711a"))
+    rows = [
+        {"key": f"u{n}", "audio_filepath": "u.wav", "duration": 2.0, "reference": "查话费", "text": "查话费",
+         "lang": "zh", "channel": channel}
+        for n, channel in enumerate(channels)
+    ]  # fmt: skip
+    write_rows(tmp_path / "base.jsonl", [row | {"text": "查花费"} for row in rows])
+    write_rows(tmp_path / "lora.jsonl", rows)
+    (tmp_path / "keywords.txt").write_text(of_kind("keywords"), encoding="utf-8")
+    words = ["--hypotheses", f"base={tmp_path}/base.jsonl", f"lora={tmp_path}/lora.jsonl", "--rounds", "20"]
+    words += ["--baseline", "base", "--keywords", f"{tmp_path}/keywords.txt", "--out", f"{tmp_path}/page.md"]
+    words += ["--json", f"{tmp_path}/scores.json", "--utterances", f"{tmp_path}/utterances.jsonl"]
+    assert score.main(words) == 0
+    made = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    example = json.loads(of_kind("scores"))
+    same_keys(example | {"rows": example["rows"][-1:]}, made | {"rows": made["rows"][-1:]})
+    (row,) = rows_in(of_kind("utterances"))
+    _, first = next(iter(read_rows(tmp_path / "utterances.jsonl")))
+    assert set(row) == set(first) and set(row["keywords"]) == set(first["keywords"])
+    assert "".join(said for _, said, _ in row["edits"]) == row["reference"]
+    assert "".join(heard for _, _, heard in row["edits"]) == row["hypothesis"]
+
+
+def test_scores_make_a_page():
+    assert any("CER" in line for line in score_lines(json.loads(of_kind("scores"))))
 
 
 def faulty_hypotheses(folder: Path) -> dict[str, object]:
