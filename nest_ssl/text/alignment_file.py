@@ -12,6 +12,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from nest_ssl.text.error_rates import Edit
 from nest_ssl.text.keywords import Keywords, Occurrence, covered
@@ -38,11 +39,11 @@ class _Cell:
     mark: str
     keyword: str
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max(display_width(self.reference), display_width(self.hypothesis), 1)
 
-    @property
+    @cached_property
     def unspaced(self) -> bool:
         return all(UNSPACED.match(word) for word in (self.reference, self.hypothesis) if word)
 
@@ -83,9 +84,10 @@ def aligned_lines(
 
 def display_width(text: str) -> int:
     """Give the columns that a text takes where Chinese characters take two; ambiguous ones take one."""
-    return sum(map(_columns, text))
+    return len(text) if text.isascii() else sum(map(_columns, text))
 
 
+@lru_cache(maxsize=1 << 16)
 def _columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0

@@ -47,14 +47,21 @@ def _costs(said: Sequence[str], heard: Sequence[str]) -> tuple[list[np.ndarray],
     from rapidfuzz.distance import Levenshtein
 
     unit = 2 * _GRADES * (len(said) + len(heard))  # more than all substitutions together cost more
+    numbers: dict[str, int] = {}
+    said_numbers, heard_numbers = (
+        np.array([numbers.setdefault(word, len(numbers)) for word in words]) for words in (said, heard)
+    )
+    unlike = unit + 2 * _GRADES - 1
+    replaced = np.where(said_numbers[:, None] == heard_numbers, 0, unlike)
     known: dict[tuple[str, str], int] = {}
-    replaced = np.zeros((len(said), len(heard)), np.int64)
+    longer = [j for j, word in enumerate(heard) if len(word) > 1]  # single characters are never alike
     for i, word in enumerate(said):
-        for j, other in enumerate(heard):
+        for j in longer if len(word) > 1 else ():
+            other = heard[j]
             if word != other:
                 cost = known.get((word, other))
                 if cost is None:
-                    cost = unit + _GRADES + int(_GRADES * Levenshtein.normalized_distance(word, other)) - 1
+                    cost = unlike - int(_GRADES * Levenshtein.normalized_similarity(word, other))
                     known[word, other] = cost
                 replaced[i, j] = cost
     inserted = np.arange(len(heard) + 1) * unit
