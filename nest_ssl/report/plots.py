@@ -17,22 +17,24 @@ import numpy as np
 WIDTH = 350  # pixels, the width of a phone's page: text of 12 px stays 12 px there
 HEIGHT = 210
 COLOURS = 8
+PATTERNS = ("", "dash", "dots")
 MOST_POINTS = 400  # of a drawn line: more than a figure of this width can show
+MOST_MARKS = 24  # points that a line shows as such
 LOG_FROM = 20.0  # ratio of largest to smallest value from which an axis is logarithmic
 CHARACTER = 6.9  # pixels of a character of 12 px, for margins
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one run or system is drawn everywhere: a colour of the style sheet, dashes where it is shared."""
+    """How one run or system is drawn everywhere: a colour of the style sheet, and a pattern."""
 
     colour: int = 0
-    dashed: bool = False
+    pattern: str = ""  # "", "dash" or "dots"
 
     @property
     def classes(self) -> str:
         """Give the CSS classes."""
-        return f"c{self.colour}" + (" dash" if self.dashed else "")
+        return f"c{self.colour} {self.pattern}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Series:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     style: Style = Style()
     kind: str = "line"
 
@@ -66,10 +68,10 @@ def styles_of(names: Iterable[str]) -> dict[str, Style]:
     plain = [name for name in given if name.removeprefix("control_") not in given or _is_plain(name)]
     found = {}
     for number, name in enumerate(plain):
-        found[name] = Style(number % COLOURS, dashed=number >= COLOURS)
+        found[name] = Style(number % COLOURS, PATTERNS[number // COLOURS % len(PATTERNS)])
     for name in given:
         if name not in found:
-            found[name] = Style(found[name.removeprefix("control_")].colour, dashed=True)
+            found[name] = Style(found[name.removeprefix("control_")].colour, "dash")
     return found
 
 
@@ -77,7 +79,7 @@ def _is_plain(name: str) -> bool:
     return not name.startswith("control_")
 
 
-def smoothed(values: Sequence[float]) -> tuple[np.ndarray, int]:
+def smoothed(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, int]:
     """Give the mean of each value's neighbourhood, and how many values it spans (1: as they are).
 
     The window is centred and shrinks at both ends, so that the curve neither lags nor starts elsewhere; it is
@@ -111,9 +113,9 @@ def line_plot(
     log_y None: logarithmic where all values are positive and the largest is LOG_FROM times the smallest.
     Faint curves keep their peaks when they are thinned. No finite value at all gives a figure that says so.
     """
-    values = np.array([v for one in series for v in one.y if _finite(v)], dtype=np.float64)
-    places = np.array([v for one in series for v in one.x if _finite(v)], dtype=np.float64)
-    if len(values) == 0:
+    values = _finite_of([one.y for one in series])
+    places = _finite_of([one.x for one in series])
+    if len(values) == 0 or len(places) == 0:
         return _svg(60, alt, [_text(WIDTH / 2, 34, "no finite value was logged", "middle")])
     if log_y is None:
         log_y = bool(values.min() > 0 and values.max() / values.min() >= LOG_FROM)
@@ -293,14 +295,18 @@ def _curve(one: Series, x_axis: _Axis, y_axis: _Axis) -> list[str]:
     keep = _kept(values, MOST_POINTS) if len(values) > MOST_POINTS else np.arange(len(values))
     pieces: list[list[str]] = [[]]
     for x, y in zip(places[keep], values[keep], strict=True):
-        if _finite(x) and _finite(y):
+        if math.isfinite(x) and math.isfinite(y):
             pieces[-1].append(f"{x_axis.at(float(x)):.1f} {y_axis.at(float(y)):.1f}")
         elif pieces[-1]:
             pieces.append([])
     pieces = [piece for piece in pieces if piece]
     classes = f"{'faint' if one.kind == 'faint' else 'line'} {one.style.classes}"
     drawn = [f'<path class="{classes}" d="M{"L".join(piece)}"/>' for piece in pieces if len(piece) > 1]
-    points = [place for piece in pieces for place in piece] if one.kind == "marks" and len(keep) <= 60 else []
+    points = (
+        [place for piece in pieces for place in piece]
+        if one.kind == "marks" and len(keep) <= MOST_MARKS
+        else []
+    )
     points += [piece[0] for piece in pieces if len(piece) == 1 and not points]
     for place in points:
         x_text, y_text = place.split()
@@ -310,17 +316,23 @@ def _curve(one: Series, x_axis: _Axis, y_axis: _Axis) -> list[str]:
 
 def _kept(values: np.ndarray, most: int) -> np.ndarray:
     """Give the indices of the smallest and the largest value of each of most / 2 stretches, and of gaps."""
-    kept = {0, len(values) - 1}
-    for stretch in np.array_split(np.arange(len(values)), most // 2):
-        finite = np.isfinite(values[stretch])
-        if finite.any():
-            kept |= {int(stretch[np.nanargmin(values[stretch])]), int(stretch[np.nanargmax(values[stretch])])}
-        kept |= {int(n) for n in stretch[~finite][:1]}
-    return np.array(sorted(kept))
+    length = -(-len(values) // (most // 2))
+    padded = np.full(-(-len(values) // length) * length, np.nan)
+    padded[: len(values)] = values
+    rows = padded.reshape(-1, length)
+    finite = np.isfinite(rows)
+    starts = np.arange(len(rows)) * length
+    some = finite.any(axis=1)
+    lowest = (starts + np.where(finite, rows, np.inf).argmin(axis=1))[some]
+    highest = (starts + np.where(finite, rows, -np.inf).argmax(axis=1))[some]
+    gaps = (starts + (~finite).argmax(axis=1))[~finite.all(axis=1)]
+    kept = np.concatenate([[0, len(values) - 1], lowest, highest, gaps])
+    return np.unique(kept[kept < len(values)])
 
 
-def _finite(value: float) -> bool:
-    return isinstance(value, int | float | np.floating) and math.isfinite(value)
+def _finite_of(several: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    joined = np.concatenate([np.zeros(0), *(np.asarray(one, dtype=np.float64) for one in several)])
+    return joined[np.isfinite(joined)]
 
 
 def _short(text: str, most: int) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ class Run:
     copy_of: str | None = None  # the run of the same experiment whose files these are
     faults: list[str] = field(default_factory=list)  # what could not be read, in words
 
-    @property
+    @cached_property
     def step(self) -> int:
         """The last step that was logged; 0 before the first."""
         return max((_whole(row.get("step")) for row in (*self.train, *self.validation)), default=0)
 
-    @property
+    @cached_property
     def max_steps(self) -> int | None:
         """How many steps the run is to have, as its last row says; None before the first."""
         rows = [row for row in (*self.train, *self.validation) if _whole(row.get("max_steps")) > 0]

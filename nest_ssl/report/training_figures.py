@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from nest_ssl.report.plots import Series, Style, line_plot, smoothed
 from nest_ssl.report.runs import Run, finite
 
@@ -80,12 +82,10 @@ def shared_figures(runs: Sequence[Run], styles: Mapping[str, Style]) -> list[Fig
         for run in runs:
             x, y = _points(run.train, key)
             whole = run.max_steps or run.step or 1
-            if y:
+            if np.isfinite(y).any():
                 mean, _ = smoothed(y) if key in ("grad_norm", "audio_s/s") else (y, 1)
-                places = [100 * step / whole for step in x]
-                series.append(
-                    Series(run.name, places, list(mean), styles[run.name], "marks" if len(y) < 3 else "line")
-                )
+                kind = "marks" if len(y) < 3 else "line"
+                series.append(Series(run.name, 100 * x / whole, mean, styles[run.name], kind))
         if series:
             alt = f"{title} of {', '.join(one.name for one in series)} over the share of steps"
             svg = line_plot(series, alt, "% of the planned steps", log_y=log_y, x_range=(0.0, 100.0))
@@ -98,22 +98,22 @@ def _metric(run: Run, key: str, style: Style) -> Figure | None:
     title = "loss" if key == "loss" else WORDS.get(key, key.replace("_", " "))
     x, y = _points(run.train, key)
     series, notes = [], []
-    if y:
+    if len(y):
         mean, window = smoothed(y)
         if window > 1:
             series.append(Series("training, as logged", x, y, style, "faint"))
             notes.append(f"mean of {window} logged values")
-        series.append(Series("training", x, list(mean), style, "line"))
+        series.append(Series("training", x, mean, style, "line"))
     val_x, val_y = _points(run.validation, f"val_{key}")
-    if val_y:
+    if len(val_y):
         series.append(Series("validation", val_x, val_y, VALIDATION, "marks"))
     if not series:
         return None
-    bad = sum(finite(value) is None for value in (*y, *val_y))
+    bad = int(np.isnan(y).sum() + np.isnan(val_y).sum())
     if bad:
-        notes.append(f"{bad} values are not finite, they are gaps")
-    last = f", last training value {y[-1]:.4g}" if y else ""
-    last += f", last validation value {val_y[-1]:.4g}" if val_y else ""
+        notes.append(f"gaps: {bad} values are not finite")
+    last = f", last training value {y[-1]:.4g}" if len(y) else ""
+    last += f", last validation value {val_y[-1]:.4g}" if len(val_y) else ""
     alt = f"{run.name}: {title} over steps{last}"
     steps = (0.0, float(run.max_steps or run.step or 1))  # of the whole run: an unfinished one ends before
     return Figure(title, line_plot(series, alt, x_range=steps), "; ".join(notes))
@@ -122,16 +122,19 @@ def _metric(run: Run, key: str, style: Style) -> Figure | None:
 VALIDATION = Style(-1)  # c-1: the colour of text, in every run
 
 
-def _points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
+def _points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Give steps and values of the rows that have the key; a value that is no finite number is NaN."""
-    x, y = [], []
-    for row in rows:
-        step = finite(row.get("step"))
-        if step is not None and key in row and (row[key] is None or isinstance(row[key], int | float)):
-            value = finite(row[key])
-            x.append(step)
-            y.append(float("nan") if value is None else value)
-    return x, y
+    having = [row for row in rows if key in row and finite(row.get("step")) is not None]
+    return _numbers([row["step"] for row in having]), _numbers([row[key] for row in having])
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    try:
+        found = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):  # a word among them
+        found = np.array([finite(value) for value in values], dtype=np.float64)
+    found[~np.isfinite(found)] = np.nan
+    return found
 
 
 def _bare(key: str) -> str:
