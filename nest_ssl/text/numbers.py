@@ -7,6 +7,7 @@ import unicodedata
 
 from nest_ssl.text.chinese_numbers import chinese_numbers
 from nest_ssl.text.languages import CHINESE, ENGLISH
+from nest_ssl.text.normalization import CharacterTable
 from nest_ssl.text.scripts import UNSPACED
 from nest_ssl.text.spoken_numbers import PERCENT, POINT, digits_of_words, spoken_numbers
 
@@ -40,13 +41,16 @@ _ENGLISH_POINT = re.compile(r"(?<=\d) point (?=\d)")
 _BESIDE = re.compile(r"(?<![A-Za-z\d])\d+(?: +\d+)+(?![A-Za-z\d])")
 
 
+_DECIMAL_DIGITS = CharacterTable(lambda character: str(unicodedata.decimal(character, character)))
+
+
 def read_marks(text: str, language: str | None) -> str:
     """Write the marks that belong to numbers as words (%, $, a decimal point), before punctuation goes.
 
     text: NFKC.  Digits of every script become 0 to 9, and marks between thousands go.
     """
     if not text.isascii():
-        text = "".join(str(unicodedata.decimal(c, c)) for c in text)
+        text = text.translate(_DECIMAL_DIGITS)
     if not any(map(str.isdigit, text)) and "%" not in text:
         return text
     group = "," if language in (CHINESE, ENGLISH, None) else "."

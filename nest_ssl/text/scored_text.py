@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
 from nest_ssl.text.fillers import without_fillers
 from nest_ssl.text.languages import CHINESE, known_language, language_of
-from nest_ssl.text.normalization import without_punctuation
+from nest_ssl.text.normalization import CharacterTable, without_punctuation
 from nest_ssl.text.numbers import one_spelling, read_marks
 from nest_ssl.text.scripts import UNSPACED
 from nest_ssl.text.simplified import to_simplified
 
 KEPT = 1 << 16  # texts whose scored form is remembered: references are scored once for each system
 PASSES = 8  # two are the rule: the second changes nothing
+
+_BESIDE_UNSPACED = re.compile(f"(?<={UNSPACED.pattern}) | (?={UNSPACED.pattern})")
+_VISIBLE = CharacterTable(
+    lambda c: "" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and not c.isspace() else c
+)
 
 # In the order in which they are applied, and the sentence for a page.
 RULES = {
@@ -68,9 +74,7 @@ class ScoringRules:
         language = stated or language_of(text)
         if self.width and not text.isascii():
             text = unicodedata.normalize("NFKC", text)
-            text = "".join(
-                c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Cs")
-            )
+            text = text.translate(_VISIBLE)
         if self.simplified and not text.isascii():
             text = to_simplified(text)
         if self.case:
@@ -117,12 +121,9 @@ def _scored(rules: ScoringRules, text: str, language: str | None) -> str:
 
 
 def _cut(text: str, around: str) -> str:
-    """Give the text with single spaces, but with `around` on both sides of Chinese and Japanese characters."""
+    """Give the text with single spaces, and with `around` (a space or none) beside characters without."""
     if text.isascii():
         return " ".join(text.split())
-    pieces = []
-    for word in text.split():
-        pieces.append(UNSPACED.sub(lambda found: f"\0{found.group()}\0", word))
-    # \0 marks both sides of a character that stands alone: the space beside it, if any, goes with it
-    marked = " ".join(pieces).replace("\0 ", "\0").replace(" \0", "\0")
-    return " ".join(marked.replace("\0", around).split())
+    if around:
+        return " ".join(UNSPACED.sub(r" \g<0> ", text).split())
+    return _BESIDE_UNSPACED.sub("", " ".join(text.split()))

@@ -38,10 +38,13 @@ PERCENT = {
 }
 _NTH = "first second third fourth fifth sixth seventh eighth ninth tenth"
 ORDINALS = dict(enumerate(_NTH.split(), start=1))
+REPEATED = {"double": 2, "triple": 3}
 # Articles and pronouns are numbers in these languages (una casa), so only numbers that stand alone and are
 # above ten are read; English has "one" alone, which comes back as a word.
 ALONE = 11
 
+_DIGIT = re.compile("[0-9]")
+_LARGE = re.compile("hundred|thousand|[mbt]r?illion", re.IGNORECASE)
 _MULTIPLE = re.compile(r"(?<!\S)([0-9]{1,12}) (10{2,12})(?!\S)")
 _DECIMAL = re.compile(r"(?<![\w.,])([0-9]+)[.,]([0-9]+)(?![\w])(?![.,][0-9])")
 _BESIDE = re.compile(r"(?<!\S)[0-9]+(?: +[0-9]+)+(?!\S)")
@@ -63,6 +66,8 @@ def spoken_numbers(text: str, language: str) -> str:
     if language not in SMALL:
         return text
     text = digits_of_words(text, language)
+    if not _DIGIT.search(text):
+        return text
     text = _BESIDE.sub(lambda found: found.group().replace(" ", ""), text)
     small = SMALL[language]
 
@@ -79,17 +84,18 @@ def digits_of_words(text: str, language: str, alone: int | None = None) -> str:
     convert = _converter()
     if alone is None:
         alone = 0 if language == ENGLISH else ALONE
-    if language == ENGLISH:
-        text = _ARTICLE.sub("one ", text)
-        pieces = _PLURALS.split(text)
+    if language == ENGLISH and _LARGE.search(text):
+        pieces = _PLURALS.split(_ARTICLE.sub("one ", text))
         pieces[::2] = [convert(piece, language, alone) for piece in pieces[::2]]
         text = "".join(pieces)  # "thousands" is no number
     else:
         text = convert(text, language, alone)
+    if not _DIGIT.search(text):
+        return text
     text = _DECIMAL.sub(rf"\1 {POINT[language]} \2", text)
     if language == ENGLISH:
         text = _OH.sub(r"\g<1>0 ", text)
-        text = _REPEATED.sub(lambda found: found[2] * (2 if found[1].lower() == "double" else 3), text)
+        text = _REPEATED.sub(lambda found: found[2] * REPEATED[found[1].lower()], text)
     return _MULTIPLE.sub(lambda found: str(int(found[1]) * int(found[2])), text)  # 25 million
 
 
