@@ -1,23 +1,17 @@
-"""docs/TROUBLESHOOTING.md quotes messages that the code has, and commands that the verbs take."""
+"""docs/TROUBLESHOOTING.md quotes messages that the code has."""
 
 from __future__ import annotations
 
-import argparse
 import ast
-import importlib
 import re
-import shlex
 from functools import cache
 
 import pytest
 
-from tests.docs.pages import ROOT, cells, code, examples, page
+from tests.docs.pages import ROOT, cells, code, page
 
 TEXT = page("TROUBLESHOOTING.md")
 FOREIGN = "<!-- messages of other programs -->"
-COMMAND = re.compile(
-    r"(?:[A-Z_]+=\S+ )*(python3? -m nest_ssl\.bin\.\w+|python3? utils/\S+|bash \S+\.sh)(?: .*)?$"
-)
 GAP = "\0"
 
 
@@ -32,14 +26,6 @@ def first_columns() -> list[tuple[str, str]]:
         elif line.startswith("| ") and not line.startswith("| symptom") and not foreign:
             found += [(section, message) for message in code(cells(line)[0])]
     return found
-
-
-def commands() -> list[str]:
-    """Give every command of the page: in tables and in fenced blocks."""
-    found = re.findall(r"`([^`\n]+)`", TEXT)
-    for example in examples(TEXT):
-        found += example.text.splitlines() if example.language == "bash" else []
-    return sorted({one for one in found if COMMAND.match(one)})
 
 
 @cache
@@ -76,46 +62,5 @@ def test_a_message_that_nobody_says_is_found_out():
     assert is_said("is in use by another run: pid …")
 
 
-class Parsed(Exception):
-    """Carries the parser that a verb would parse its words with."""
-
-
-@cache
-def parser_of(module: str, words: tuple[str, ...]) -> tuple[argparse.ArgumentParser, list[str]]:
-    """Give the parser that the verb builds, and the words it gives it; the verb goes no further."""
-    patch = pytest.MonkeyPatch()
-
-    def stop(self, args=None, namespace=None):
-        raise Parsed(self, list(args or ()))
-
-    with patch.context() as patched:
-        patched.setattr(argparse.ArgumentParser, "parse_known_args", stop)
-        with pytest.raises(Parsed) as found:
-            importlib.import_module(module).main(list(words))
-    return found.value.args
-
-
-@pytest.mark.parametrize("command", commands())
-def test_commands_parse(command):
-    words = shlex.split(re.sub(r" \|.*| > .*", "", command))
-    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
-        words.pop(0)
-    if words[1] == "-m":
-        parser, given = parser_of(words[2], tuple(words[3:]))
-        known = {option for action in parser._actions for option in action.option_strings}
-        asked = {word.split("=")[0] for word in given if word.startswith("--")}
-        assert asked <= known, f"{words[2]} has no {asked - known}"
-    else:
-        script = ROOT / words[1]
-        text = script.read_text(encoding="utf-8") + (ROOT / "utils/recipe/options.sh").read_text(
-            encoding="utf-8"
-        )
-        assert script.is_file()
-        for option in [word for word in words[2:] if word.startswith("--")]:
-            name = option.removeprefix("--").split("=")[0]
-            assert re.search(rf"\b{name.replace('-', '[-_]')}\b", text), f"{script} has no {option}"
-
-
 def test_the_page_has_the_sections_that_people_look_for():
     assert len(first_columns()) > 100
-    assert len(commands()) > 20
