@@ -133,7 +133,9 @@ def _keywords(domain: str, words: Sequence[tuple[str, str]], characters: Callabl
     for place, word in words:
         scored = characters(word)
         if not scored:
-            raise ValueError(f"{place}: {word!r} is no keyword: nothing is left without punctuation")
+            raise ValueError(
+                f"{place}: {word!r} is no keyword: nothing is left of it by the rules of scoring"
+            )
         if scored in seen:
             log.info("%s: keyword %r of %s is the one at %s", place, word, domain, seen[scored])
         seen.setdefault(scored, place)

@@ -58,7 +58,7 @@ class Keywords:
         for word in words:
             normalized = characters(word)
             if not normalized:
-                raise ValueError(f"keyword {word!r}: nothing is left of it without punctuation")
+                raise ValueError(f"keyword {word!r}: nothing is left of it by the rules of scoring")
             found[normalized] = None
         if not found:
             raise ValueError("the list of keywords is empty")
@@ -79,12 +79,11 @@ class Keywords:
         """
         found = []
         for start, first in enumerate(text):
-            lengths = self._lengths.get(first)
-            if lengths is None or _within_word(text, start):
-                continue
-            for length in lengths:
+            for length in self._lengths.get(first, ()):
                 end = start + length
-                if end <= len(text) and text[start:end] in self._words and not _within_word(text, end):
+                if text[start:end] not in self._words or end > len(text):
+                    continue  # as most are: the costlier tests come after
+                if not _within_word(text, start) and not _within_word(text, end):
                     found.append(Occurrence(start, end, text[start:end]))
         return found
 
