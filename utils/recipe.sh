@@ -35,6 +35,8 @@ _say() { printf '%s: %s\n' "$_script" "$*"; }
 
 _complain() { printf '%s: %s\n' "$_script" "$*" >&2; }
 
+_wants_colour() { [[ -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]]; }
+
 # _die MESSAGE: end the run with status 1. _usage_error MESSAGE: the same for a mistake in the call, status 2.
 _die() {
   _finished=true

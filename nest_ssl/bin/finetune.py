@@ -27,10 +27,12 @@ import yaml
 
 from nest_ssl.bin.finetune_config import check_inputs, configuration, given_keys, parse
 from nest_ssl.bin.finetune_result import result_is_written, write_result
-from nest_ssl.bin.terminal import progress_bar, run, share_terminal, start_logging
+from nest_ssl.bin.progress import training_bars
+from nest_ssl.bin.terminal import run, share_terminal, start_logging
 from nest_ssl.bin.training_run import ROOT, end_run, resume, start_log
 from nest_ssl.config import suggestion
 from nest_ssl.data.fun_asr_data import DataFacts, FunASRData, fun_asr_data
+from nest_ssl.files.atomic import replaced
 from nest_ssl.models.fun_asr_lengths import LengthTable
 from nest_ssl.models.fun_asr_trainable import PartAccount, account, audit
 from nest_ssl.models.fun_asr_training import FunASRNanoForTraining
@@ -96,7 +98,7 @@ def finetune(ranks: Ranks, argument: Any) -> int:
         checkpoints,
         config_yaml,
         None,
-        lambda total, initial: progress_bar(total, "step", f"finetune {part or ''}".strip(), initial),
+        training_bars(f"finetune {part or ''}".strip()),
     )
     resumed = resume(trainer, ranks, experiment)
     run_log: RunLog | None = None
@@ -203,7 +205,11 @@ def preflight(
             probe=probe_of(model, train_data.dataset, ranks.device),
         )
         report = run_checks(context)
-        print(report.text(), flush=True)
+        kept = Path(config["output_dir"]) / "preflight.txt"
+        with replaced(kept) as temporary:
+            temporary.write_text(report.text() + "\n", encoding="utf-8")
+        # what is in order does not hide what is not; errors come below, in the error itself
+        print(f"{report.text(['warning'])}; all of them in {kept}", flush=True)
         try:
             report.raise_errors()
         except ValueError as error:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from nest_ssl.bin.terminal import progress_bar
-
-SECONDS_PER_LINE = 60.0
+from nest_ssl.bin.terminal import SECONDS_PER_LINE, progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +51,20 @@ class CorpusProgress:
         )  # fmt: skip
 
 
+def training_bars(name: str) -> Callable[..., tqdm]:
+    """Give what draws the bars of a training: of its steps, and of a validation while that lasts.
+
+    In a log the steps have the lines of train.log; a long validation says now and then how far it is.
+    """
+
+    def bar(total: float, initial: float, validation: bool = False) -> tqdm:
+        if validation:
+            return progress_bar(total, "batch", f"{name} validation", initial)
+        return progress_bar(total, "step", name, initial, lines=False)
+
+    return bar
+
+
 def clock(seconds: float) -> str:
     """Give h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
@@ -67,5 +79,5 @@ def corpus_progress(total: int, verb: str, shard: tuple[int, int]) -> Iterator[C
     if number > 1:
         yield CorpusProgress(total, name, None)
         return
-    with progress_bar(total, "utt", name) as bar:
+    with progress_bar(total, "utt", name, lines=False) as bar:
         yield CorpusProgress(total, name, bar)

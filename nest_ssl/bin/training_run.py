@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig
 
-from nest_ssl.bin.terminal import progress_bar
+from nest_ssl.bin.progress import training_bars
 from nest_ssl.config import resolved
 from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks
@@ -70,7 +70,7 @@ def trainer_of(
         Checkpoints(folder / "checkpoints", name, experiment.checkpoint),
         config_yaml,
         folder / "checkpoints" / f"{name}.nemo" if experiment.checkpoint.always_save_nemo else None,
-        lambda total, initial: progress_bar(total, "step", verb, initial),
+        training_bars(verb),
     )
 
 

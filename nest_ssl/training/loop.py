@@ -65,8 +65,8 @@ class Trainer:
 
         schedules: step -> lr, one for each parameter group.  total_steps: what the function of that name
         gives.  nemo_path: where model.save_to writes at every checkpoint, None for nowhere.  progress_bar:
-        called with (total, initial) on the main process; gives an object with tqdm's update, set_postfix_str
-        and close.
+        called with (total, initial) on the main process, and with validation=True for the batches of one;
+        gives an object with tqdm's update, set_postfix_str and close.
         """
         self.model = model
         self.optimizer = optimizer
@@ -131,7 +131,7 @@ class Trainer:
             self._message(f"already at step {self.progress.step}: nothing to do")
             return self.progress
         previous = {number: signal.signal(number, self._on_signal) for number in heard_signals()}
-        bar = self._bar()
+        bar = self._bar(self.total_steps, self.progress.step)
         try:
             if self.progress.step == 0 and self.options.num_sanity_val_steps:
                 self._tell_step()
@@ -302,7 +302,9 @@ class Trainer:
             return {}
         self._module.eval()
         window = Window()
-        with torch.no_grad():
+        count = self.validation_data.num_batches(0)
+        bar = self._bar(min(count, limit) if limit >= 0 else count, 0, validation=True)
+        with torch.no_grad(), contextlib.closing(bar):
             for number, batch in enumerate(self.validation_data.batches(0)):
                 if number == limit:
                     break
@@ -312,6 +314,7 @@ class Trainer:
                         batch.to(self.ranks.device, non_blocking=True)
                     )
                 window.add(loss_sum, weight, stats)
+                bar.update(1)
         figures = window.figures(self.model, self.ranks, self.options.loss_weighting)
         return {f"val_{key}": value for key, value in figures.items()}
 
@@ -416,9 +419,9 @@ class Trainer:
         if self._log:
             self._log.message(text)
 
-    def _bar(self) -> Any:
+    def _bar(self, total: int, initial: int, **kind: bool) -> Any:
         if self.ranks.is_main and self.options.enable_progress_bar:
-            return self.progress_bar(self.total_steps, self.progress.step)
+            return self.progress_bar(total, initial, **kind)
         return _NoBar()
 
     def _reseed(self, kind: str, epoch: int, number: int) -> None:

@@ -6,6 +6,12 @@ _signal='' _signal_count=0 # the first signal that asked the run to stop, and ho
 _job_group=''              # process group of the running body
 _alive=()
 
+# On a terminal, past the log: warnings yellow, errors red. A line that has colours already keeps its own.
+_colouring=$'/\e/b
+/^\\(20[0-9][0-9]-[-0-9]* [:0-9]* \\)\\{0,1\\}WARNING\\>/{s/.*/\e[33m&\e[m/;b\n}
+/^\\(20[0-9][0-9]-[-0-9]* [:0-9]* \\)\\{0,1\\}\\(ERROR\\|CRITICAL\\)\\>/s/.*/\e[31m&\e[m/
+/^[a-z_]*: error: /s/.*/\e[31m&\e[m/'
+
 # The first signal asks the stage to stop, a second one leaves it no choice.
 _on_signal() {
   trap '' PIPE # a terminal that has gone must not stop the stopping
@@ -36,6 +42,11 @@ _run_job() {
   (
     trap '' INT TERM HUP PIPE
     exec {_log_w}>&- {_life_r}<&- {_life_w}>&-
+    if [ -t 1 ] && _wants_colour && printf x | sed -u p >/dev/null 2>&1; then
+      set -o pipefail
+      tee -a -- "$_log" <&"$_log_r" | sed -u "$_colouring"
+      exit
+    fi
     exec tee -a -- "$_log" <&"$_log_r"
   ) &
   _tee=$!

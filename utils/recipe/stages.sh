@@ -310,7 +310,11 @@ _failed() {
     _from=1
   fi
   _shorten "$_tail"
-  _complain "stage $_title failed: $_what. The end of $_short:"
+  if [ -t 2 ] && _wants_colour; then
+    _complain $'\e[31m'"stage $_title failed: $_what."$'\e[m'" The end of $_short:"
+  else
+    _complain "stage $_title failed: $_what. The end of $_short:"
+  fi
   tail -c "+$_from" -- "$_tail" | tail -n 25 | sed 's/^/    | /' >&2
   _resume_command "$1"
   _finished=true

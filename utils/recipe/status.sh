@@ -37,7 +37,7 @@ _print_status() {
 # _paint_of STATE: set _paint, nothing unless a person looks on at a terminal.
 _paint_of() {
   _paint=
-  [[ -t 1 && -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]] || return 0
+  { [ -t 1 ] && _wants_colour; } || return 0
   case $1 in
     'done') _paint=$'\e[32m' ;;
     running) _paint=$'\e[1;36m' ;;
