@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nest_ssl.report.answer import Aims, Answer
+from nest_ssl.report.answers_loss import loss_fall
 from nest_ssl.report.answers_scores import cer_change, conditions, keywords, rates
-from nest_ssl.report.answers_training import loss_fall, memory, progress
+from nest_ssl.report.answers_training import memory, progress
 
 if TYPE_CHECKING:
     from nest_ssl.report.experiment import Experiment
@@ -20,6 +21,6 @@ def answers(experiment: Experiment, aims: Aims) -> list[Answer]:
         cer_change(experiment.scores, aims.cer_gain),
         rates(experiment.scores, aims),
         keywords(experiment.scores),
-        conditions(experiment.scores),
+        conditions(experiment.scores, experiment.utterances),
         memory(experiment),
     ]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from nest_ssl.report.answer import CHANCE, MET, NOT_MET, P_LIMIT, UNKNOWN, Aims, Answer
 from nest_ssl.report.runs import finite
 from nest_ssl.report.words import counted, p_value, percent
+from nest_ssl.text.bootstrap import paired_p_value, resampled_rates
 from nest_ssl.text.conditions import NOT_STATED
 from nest_ssl.text.scoring import FEW, HEADLINE
 
 NO_SCORES = "No system has been scored yet."
+DRAWS = 5_000_000  # of utterances at most for one p: the report is to take seconds
 SHOWN = 16  # conditions that are listed: half of them the best, half the worst
 
 Scores = Mapping[str, Any] | None
@@ -123,8 +127,11 @@ def keywords(scores: Scores) -> Answer:
     return Answer(question, f"{text}.", details=details)
 
 
-def conditions(scores: Scores) -> Answer:
-    """Answer on which channels and in which domains the adaptation changed most."""
+def conditions(scores: Scores, utterances: Sequence[Row] = ()) -> Answer:
+    """Answer on which channels and in which domains the adaptation changed most.
+
+    utterances: of `score --utterances`, for paired tests; without them overlapping intervals are said.
+    """
     question = "Where did it help most, and where did it harm?"
     pair = compared(scores)
     if pair is None:
@@ -136,22 +143,26 @@ def conditions(scores: Scores) -> Answer:
     if not changes:
         text = "It cannot be told: the scored rows do not state channel, codec, language or speaker."
         return Answer(question, f"All utterances are alike: {told}." if told else text, UNKNOWN)
-    details = [f"{change.name}: {change.words}" for change in changes]
-    if len(details) > SHOWN:
-        left_out = f"{len(details) - SHOWN} conditions in between: see the scores"
-        details = [*details[: SHOWN // 2], left_out, *details[-SHOWN // 2 :]]
-    details += [f"the same for all: {told}"] if told else []
     enough = [change for change in changes if change.utterances >= FEW]
+    shown = [*changes[: SHOWN // 2], *changes[SHOWN // 2 :][-SHOWN // 2 :]]
+    names = [str(row["system"]) for row in pair]
+    told_of = {*shown, *enough[:1], *enough[-1:]}
+    words = {change: change.words + _chance(change, names, utterances) for change in told_of}
+    details = [f"{change.name}: {words[change]}" for change in shown]
+    if len(shown) < len(changes):
+        left_out = f"{counted(len(changes) - len(shown), 'condition')} in between: see the scores"
+        details.insert(SHOWN // 2, left_out)
+    details += [f"the same for all: {told}"] if told else []
     if not enough:
         text = f"It cannot be told: no condition has {FEW} utterances, from which on its rate says something."
         return Answer(question, text, UNKNOWN, details)
     best, worst = enough[0], enough[-1]
-    parts = [f"Most in {best.name}: {best.words}" if best.points < 0 else "It helped nowhere"]
+    parts = [f"Most in {best.name}: {words[best]}" if best.points < 0 else "It helped nowhere"]
     if worst.points > 0:
-        parts.append(f"it harmed most in {worst.name}: {worst.words}")
+        parts.append(f"it harmed most in {worst.name}: {words[worst]}")
     elif best.points < 0:
         parts.append(
-            "it harmed nowhere" + (f"; least in {worst.name}: {worst.words}" if worst != best else "")
+            "it harmed nowhere" + (f"; least in {worst.name}: {words[worst]}" if worst != best else "")
         )
     return Answer(question, f"{'; '.join(parts)}.", details=details)
 
@@ -160,10 +171,16 @@ def conditions(scores: Scores) -> Answer:
 class _Change:
     """What became of CER in one condition; `points` as a share, below 0 for fewer errors."""
 
-    name: str
+    condition: str
+    value: str
     points: float
     utterances: int
     words: str
+    overlap: str  # in words, if the intervals of the two rates overlap
+
+    @property
+    def name(self) -> str:
+        return f"{self.condition} {self.value}"
 
 
 def _steps(scores: Scores) -> Iterator[str]:
@@ -210,8 +227,30 @@ def _condition_changes(before: Row, after: Row) -> Iterator[_Change]:
                 continue
             number = int(finite(now.get("utterances")) or 0)
             words = f"CER {percent(rates[0], 2)} -> {percent(rates[1], 2)} on {counted(number, 'utterance')}"
-            words += _overlap(then["cer"], now["cer"])
-            yield _Change(f"{condition} {value}", rates[1] - rates[0], number, words)
+            overlap = _overlap(then["cer"], now["cer"])
+            yield _Change(condition, value, rates[1] - rates[0], number, words, overlap)
+
+
+def _chance(change: _Change, systems: Sequence[str], utterances: Sequence[Row]) -> str:
+    """Give p of "no change in this condition" from draws of its utterances, the same for both systems."""
+    counts: dict[str, list[Row]] = {}
+    for row in utterances:
+        if (
+            row.get("system") in systems
+            and (row.get("conditions") or {}).get(change.condition) == change.value
+        ):
+            counts.setdefault(str(row.get("key")), []).append(row)
+    both = [{str(row["system"]): row for row in rows} for rows in counts.values()]
+    both = [rows for rows in both if len(rows) == 2]
+    if len(both) < 2:
+        return change.overlap
+    errors, totals = (
+        np.array([[finite(rows[name].get(key)) or 0.0 for name in systems] for rows in both])
+        for key in ("errors", "characters")
+    )
+    rounds = max(200, min(2000, DRAWS // len(both)))
+    drawn = resampled_rates(errors, totals, rounds, seed=0)
+    return f", {p_value(paired_p_value(drawn[:, 0], drawn[:, 1]))}"
 
 
 def _domain(domain: Mapping[str, Any], former: Mapping[str, Any] | None) -> str:

@@ -135,3 +135,34 @@ def test_an_overlap_of_intervals_is_said():
         scores(score_row("base", 0.5, conditions=before), score_row("lora", 0.4, conditions=after))
     )
     assert answer.answer.endswith("on 40 utterances, intervals overlap; it harmed nowhere.")
+
+
+def spoken(system: str, errors: list[int]) -> list[dict]:
+    """Rows of utterances.jsonl of one system, of ten characters each, all through the codec gsm."""
+    return [
+        {"system": system, "key": f"u{i}", "errors": each, "characters": 10, "conditions": {"codec": "gsm"}}
+        for i, each in enumerate(errors)
+    ]
+
+
+def test_with_utterances_a_condition_has_a_paired_p():
+    before, after = {"codec": {"gsm": cell(0.5, 40)}}, {"codec": {"gsm": cell(0.4, 40)}}
+    found = scores(score_row("base", 0.5, conditions=before), score_row("lora", 0.4, conditions=after))
+    always_better = spoken("base", [5] * 40) + spoken("lora", [4] * 40) + spoken("other", [0] * 40)
+    assert "on 40 utterances, p < 0.001" in conditions(found, always_better).answer.replace(
+        "p 0.001", "p < 0.001"
+    )
+    half_and_half = spoken("base", [5, 3] * 20) + spoken("lora", [3, 5] * 20)
+    p = float(conditions(found, half_and_half).details[0].rsplit("p ", 1)[1])
+    assert p > 0.5
+
+
+def test_of_many_conditions_the_ends_are_listed_and_large_ones_named():
+    values = {f"s{i:02d}": i for i in range(30)}
+    before = {"speaker": {name: cell(0.5, 40 if i == 15 else 2) for name, i in values.items()}}
+    after = {"speaker": {name: cell(0.3 + 0.01 * i, 40 if i == 15 else 2) for name, i in values.items()}}
+    answer = conditions(scores(score_row("a", 0.5, conditions=before), score_row("b", 0.4, conditions=after)))
+    assert answer.answer.startswith("Most in speaker s15: CER 50.00 % -> 45.00 %")
+    names = [detail.split(":")[0] for detail in answer.details]
+    assert names[:8] == [f"speaker s{i:02d}" for i in range(8)]
+    assert names[8] == "14 conditions in between" and names[9:] == [f"speaker s{i}" for i in range(22, 30)]

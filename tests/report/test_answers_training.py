@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nest_ssl.report.answers_training import loss_fall, memory, progress
+from nest_ssl.report.answers_loss import loss_fall
+from nest_ssl.report.answers_training import memory, progress
 from nest_ssl.report.experiment import Experiment
 from nest_ssl.report.runs import read_runs
 from nest_ssl.report.stages import StageState
@@ -155,3 +156,34 @@ def test_memory_is_the_peak_of_each_kind_of_device(tmp_path):
         == "At most 21.25 GB of GPU memory in a process (a) and 40.00 GB of main memory in a process (b)."
     )
     assert answer.details[0] == "a: 21.25 GB, peak of the allocator on NVIDIA H100"
+
+
+def test_a_stage_of_several_runs_is_judged_over_all_of_them(tmp_path):
+    exp = tmp_path / "nano"
+    first = [
+        validation(0, 12.0, val_llm_loss=6.0, val_ctc_loss=6.0),
+        validation(20, 4.0, val_llm_loss=1.8, val_ctc_loss=2.4),
+    ]
+    second = [
+        validation(0, 9.0, val_llm_loss=1.8, val_ctc_loss=2.4),
+        validation(20, 8.7, val_llm_loss=1.5, val_ctc_loss=2.4),
+    ]
+    data = "valid_data_set_list: [dev.jsonl]\n"
+    make_run(exp / "heads", first, env={}, config=data)
+    env = {"command": ["finetune", "--model", "/was/nano/heads/model"]}
+    make_run(exp / "base", second, env=env, config=data + "ctc_weight: 3\n")
+    answer = loss_fall(experiment(exp, stage(4, "base")), 0.60)
+    # llm_loss from 6.0 to 1.5, a fall of 75 %; ctc_loss from 6.0 to 2.4, of 60 %: the lesser counts
+    assert answer.answer == "It fell in base 60.0 %: 1 of 1 reach 60 %." and answer.verdict == "met"
+    assert (
+        "over heads and base: llm_loss 6.000 -> 1.500, ctc_loss 6.000 -> 2.400, at least 60.0 % lower, met"
+        in (answer.details[0])
+    )
+    make_run(exp / "base", second, env=env, config="valid_data_set_list: [other.jsonl]\n")
+    assert loss_fall(experiment(exp, stage(4, "base")), 0.60).answer.startswith("It fell in base 3.3 %")
+
+
+def test_what_came_before_the_first_validation_is_not_held_against_a_stage(tmp_path):
+    make_run(tmp_path / "ssl", [train(10), validation(10, 4.0), validation(20, 3.9)])
+    answer = loss_fall(experiment(tmp_path, stage(3, "ssl")), 0.30)
+    assert answer.verdict == "unknown" and "not met after step 10" in answer.details[0]
