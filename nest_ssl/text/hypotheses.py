@@ -154,7 +154,7 @@ def _add(system: System, found: dict[str, Utterance], only_known: bool) -> None:
             if not only_known:
                 found[key] = Utterance(stated, _seconds(row), _facts(row))
             continue
-        if scored_characters(known.text) != scored_characters(stated):
+        if known.text != stated and scored_characters(known.text) != scored_characters(stated):
             raise ValueError(
                 f"{system.path} ({system.name}): {key} has the reference {stated!r}, elsewhere "
                 f"{known.text!r}; decode all systems on the same manifest"
