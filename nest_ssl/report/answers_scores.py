@@ -232,7 +232,12 @@ def _condition_changes(before: Row, after: Row) -> Iterator[_Change]:
 
 
 def _chance(change: _Change, systems: Sequence[str], utterances: Sequence[Row]) -> str:
-    """Give p of "no change in this condition" from draws of its utterances, the same for both systems."""
+    """Give p of "no change in this condition" from draws of its utterances, the same for both systems.
+
+    Of few utterances draws say too little for a p.
+    """
+    if change.utterances < FEW:
+        return ", too few for a test"
     counts: dict[str, list[Row]] = {}
     for row in utterances:
         if (
@@ -242,7 +247,7 @@ def _chance(change: _Change, systems: Sequence[str], utterances: Sequence[Row]) 
             counts.setdefault(str(row.get("key")), []).append(row)
     both = [{str(row["system"]): row for row in rows} for rows in counts.values()]
     both = [rows for rows in both if len(rows) == 2]
-    if len(both) < 2:
+    if len(both) < FEW:
         return change.overlap
     errors, totals = (
         np.array([[finite(rows[name].get(key)) or 0.0 for name in systems] for rows in both])
