@@ -54,9 +54,7 @@ class TextNormalizer:
 def without_punctuation(text: str, dropped: Counter[str] | None = None) -> str:
     """Leave out punctuation and symbols as TextNormalizer says; `dropped` counts them."""
     if dropped is None and not any(mark in text for mark in APOSTROPHES):
-        return text.translate(
-            _WITHOUT_PUNCTUATION
-        )  # no character depends on its neighbours: 10 times as fast
+        return text.translate(_WITHOUT_PUNCTUATION)  # no character depends on its neighbours: 5 times as fast
     return "".join(_kept(text, i, dropped) for i in range(len(text)))
 
 

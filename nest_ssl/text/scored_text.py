@@ -18,6 +18,7 @@ KEPT = 1 << 16  # texts whose scored form is remembered: references are scored o
 PASSES = 8  # two are the rule: the second changes nothing
 
 _BESIDE_UNSPACED = re.compile(f"(?<={UNSPACED.pattern}) | (?={UNSPACED.pattern})")
+_APART = CharacterTable(lambda character: f" {character} " if UNSPACED.match(character) else character)
 _VISIBLE = CharacterTable(
     lambda c: "" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and not c.isspace() else c
 )
@@ -125,5 +126,5 @@ def _cut(text: str, around: str) -> str:
     if text.isascii():
         return " ".join(text.split())
     if around:
-        return " ".join(UNSPACED.sub(r" \g<0> ", text).split())
+        return " ".join(text.translate(_APART).split())
     return _BESIDE_UNSPACED.sub("", " ".join(text.split()))

@@ -14,7 +14,7 @@ _KANA = re.compile("[\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fd-\u30ff\u31f0-
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
 
 # Scripts that are written without spaces between words.
-UNSPACED = re.compile(f"[{_HAN.pattern[1:-1]}{_KANA.pattern[1:-1]}]")  # one class: twice as fast as two
+UNSPACED = re.compile(f"{_HAN.pattern}|{_KANA.pattern}")
 
 _SYLLABIC = re.compile("|".join(script.pattern for script in (_HAN, _KANA, _HANGUL)))
 
