@@ -38,7 +38,7 @@ def parse(argv: list[str], description: str | None) -> argparse.Namespace:
     add("--manifest", type=Path, action="append", metavar="FILE", help="rows of a manifest; may be repeated")
     add("--messages", type=Path, action="append", metavar="FILE", help="FunASR's JSON lines, the same")
     add("--out", type=output_file, metavar="FILE", help="JSON lines to write; needed for rows")
-    add("--shard", type=shard, default=(1, 1), metavar="I/N", help=Rare("this part only, I from 1"))
+    add("--shard", type=shard, default=(1, 1), metavar="I/N", help=Rare("this part only, I from 1 [1/1]"))
     add("--channel-selector", type=channel, metavar="N|average", help=Rare("of several [average]"))
     add = parser.add_argument_group("how").add_argument
     add("--mode", choices=MODES, help="[joint; llm where the checkpoint has no CTC weights]")

@@ -2,8 +2,9 @@
 broken down by codec, loss and noise, as a page of Markdown and as figures for programs.
 
 Example:
-  python -m nest_ssl.bin.score --hypotheses base=base.jsonl lora=lora.jsonl --references test.jsonl \\
-    --baseline base --keywords keywords.txt --out SCORES.md --json scores.json
+  python -m nest_ssl.bin.score --hypotheses base=base.jsonl lora=lora.jsonl \\
+      --references test.jsonl --baseline base --keywords keywords.txt \\
+      --out SCORES.md --json scores.json
 
 Files are rows of nest_ssl.bin.decode (key, text, text_llm, text_ctc) and manifests, or Kaldi's `text`, or
 sclite's .trn. Utterances that failed, or that a file lacks, count as deleted and are named.
@@ -230,7 +231,11 @@ def add_inputs(parser: Parser) -> None:
         help=Rare("manifests to take channel, lang, speaker, duration from"),
     )
     group.add_argument(
-        "--format", choices=FORMATS, default="auto", metavar="F", help=Rare(f"of texts: {', '.join(FORMATS)}")
+        "--format",
+        choices=FORMATS,
+        default="auto",
+        metavar="F",
+        help=Rare(f"of texts: {', '.join(FORMATS)} [%(default)s]"),
     )
     group.add_argument(
         "--mode",
