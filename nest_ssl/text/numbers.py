@@ -25,6 +25,7 @@ _THOUSANDS = {
 }
 _AMOUNT = r"(\d+(?:[.,]\d+)?(?: (?:hundred|thousand|million|billion|trillion)\b| ?[万亿])?)"
 _CURRENCY = re.compile(rf"([$€£¥]) ?{_AMOUNT}", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(?<!\S)[-\u2212](?=\d)")
 _PERCENT = re.compile(r"(\d) ?%")
 _PER_CENT = re.compile(r"\bper cent\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"(?<![\w.,])(\d+)([.,])(\d+)(?!\w)(?![.,]\d)")
@@ -32,6 +33,8 @@ _CHINESE_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?![\d.])")
 _CHINESE_PERCENT = re.compile(
     r"(\d+(?:点\d+)?|[零一二三四五六七八九十百千两]+(?:点[零一二三四五六七八九]+)?) ?%"
 )
+# In a text without spaces a dash may join as well; before degrees and percents it does not.
+_CHINESE_NEGATIVE = re.compile(r"(?<![A-Za-z\d])[-\u2212](?=\d+(?:\.\d+)? ?(?:度|°|%))")
 _CHINESE_DATE = re.compile(r"(?<!\d)(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?!\d)")
 _CHINESE_TIME = re.compile(r"(?<![\d:])(\d{1,2}):([0-5]\d)(?![\d:])分?")
 _DEGREES = re.compile(r"(?<=\d) ?°c?", re.IGNORECASE)
@@ -58,6 +61,7 @@ def read_marks(text: str, language: str | None) -> str:
     if language == CHINESE:
         return _chinese_marks(text)
     if language == ENGLISH:
+        text = _NEGATIVE.sub("minus ", text)
         text = _CURRENCY.sub(_english_money, text)
     if language in PERCENT:
         text = _PERCENT.sub(rf"\1 {PERCENT[language]}", text)
@@ -92,6 +96,7 @@ def _english_money(found: re.Match[str]) -> str:
 
 
 def _chinese_marks(text: str) -> str:
+    text = _CHINESE_NEGATIVE.sub("负", text)
     text = _CHINESE_DATE.sub(lambda f: f"{f[1]}年{int(f[3])}月{int(f[4])}日", text)
     text = _CHINESE_TIME.sub(lambda f: f"{int(f[1])}点" + ("" if f[2] == "00" else f"{int(f[2])}分"), text)
     text = _CURRENCY.sub(lambda f: f[2].replace(" ", "") + CURRENCIES[f[1]][2], text)

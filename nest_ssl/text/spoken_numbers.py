@@ -45,7 +45,10 @@ ALONE = 11
 
 _DIGIT = re.compile("[0-9]")
 _LARGE = re.compile("hundred|thousand|[mbt]r?illion", re.IGNORECASE)
-_MULTIPLE = re.compile(r"(?<!\S)([0-9]{1,12}) (10{2,12})(?!\S)")
+_MULTIPLE = {
+    language: re.compile(rf"(?<!\S)([0-9]{{1,12}})(?: {point} ([0-9]{{1,12}}))? 1(0{{2,12}})(?!\S)")
+    for language, point in POINT.items()
+}
 _DECIMAL = re.compile(r"(?<![\w.,])([0-9]+)[.,]([0-9]+)(?![\w])(?![.,][0-9])")
 _BESIDE = re.compile(r"(?<!\S)[0-9]+(?: +[0-9]+)+(?!\S)")
 _LONE = re.compile(r"(?<![\w'])([0-9]|10)(st|nd|rd|th)?(?![\w'])(?![.,:][0-9])")
@@ -96,7 +99,15 @@ def digits_of_words(text: str, language: str, alone: int | None = None) -> str:
     if language == ENGLISH:
         text = _OH.sub(r"\g<1>0 ", text)
         text = _REPEATED.sub(lambda found: found[2] * REPEATED[found[1].lower()], text)
-    return _MULTIPLE.sub(lambda found: str(int(found[1]) * int(found[2])), text)  # 25 million
+    return _MULTIPLE[language].sub(_multiplied, text)
+
+
+def _multiplied(found: re.Match[str]) -> str:
+    """Give 25000000 for "25 1000000" (25 million), 1500000 for "1 point 5 1000000"."""
+    whole, decimals, zeros = found[1], found[2] or "", found[3]
+    if len(decimals) > len(zeros):
+        return found.group()
+    return str(int(whole + decimals) * 10 ** (len(zeros) - len(decimals)))
 
 
 @lru_cache(maxsize=1)
