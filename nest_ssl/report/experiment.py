@@ -12,6 +12,7 @@ from nest_ssl.report.answer import Aims, Answer
 from nest_ssl.report.answers import answers
 from nest_ssl.report.data_reports import DataSet, data_reports_near, read_data_report
 from nest_ssl.report.runs import Run, read_runs
+from nest_ssl.report.scores_file import read_scores, read_utterances
 from nest_ssl.report.setting_changes import setting_changes
 from nest_ssl.report.stages import Call, StageState, read_calls, read_stages
 from nest_ssl.report.surroundings import Command, commands_of, environment_of
@@ -71,14 +72,14 @@ def read_experiment(
         absent = [n for n in ("metrics.jsonl", "env.json", "config.yaml") if not (run.folder / n).is_file()]
         if absent:
             missing.append(f"run {run.name} has no {' and no '.join(absent)}")
-    scores = _scores(folder / "scores.json", missing)
+    scores = read_scores(folder / "scores.json", missing)
     read = Experiment(
         folder=folder,
         title=title or f"Experiment {folder.resolve().name}",
         stages=stages,
         runs=runs,
         scores=scores,
-        utterances=_utterances(folder / "utterances.jsonl", missing if scores else []),
+        utterances=read_utterances(folder / "utterances.jsonl", missing if scores else []),
         data=_data(data_reports, [stage.folder for stage in stages], folder, missing),
         setting_changes=setting_changes(runs, folder, above),
         environment={**environment_of(runs), **(environment or {})},
@@ -114,41 +115,6 @@ def _data(
             continue  # nobody named it: a report.json of something else
     if not found:
         missing.append("no report of data preparation was found; --data-report FILE names one")
-    return found
-
-
-def _scores(path: Path, missing: list[str]) -> dict[str, Any] | None:
-    if not path.is_file():
-        missing.append(f"no {path.name}: nothing has been scored (nest_ssl.bin.score --json {path})")
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        missing.append(f"{path} cannot be read ({error}); score again")
-        return None
-    if not isinstance(found, dict) or not isinstance(found.get("rows"), list):
-        missing.append(f"{path} is not what nest_ssl.bin.score --json writes: it has no rows; score again")
-        return None
-    return found
-
-
-def _utterances(path: Path, missing: list[str]) -> list[dict[str, Any]]:
-    if not path.is_file():
-        missing.append(f"no {path.name}, so no single utterances (nest_ssl.bin.score --utterances {path})")
-        return []
-    found, torn = [], 0
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            torn += bool(line.strip())
-            continue
-        if isinstance(row, dict):
-            found.append(row)
-        else:
-            torn += 1
-    if torn:
-        missing.append(f"{path}: {torn} lines are no JSON objects and are left out; score again")
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("jinja2", reason="jinja2 is not installed")
 
 from nest_ssl.bin import report
-from tests.report.experiments import gain, make_run, mark, score_row, train, validation
+from tests.report.experiments import gain, make_run, mark, score_row, scores, train, validation
 
 
 @pytest.fixture
@@ -77,10 +77,7 @@ def test_a_data_report_that_is_missing_writes_nothing(experiment, tmp_path):
 
 def test_scores_come_onto_both_pages(experiment):
     rows = [score_row("base", 0.5), score_row("lora", 0.4, step=gain("base", 0.2, 0.001))]
-    counted = {"utterances": 9, "without_speech": 0, "audio_s": 60.0, "without_duration": 0}
-    counted |= {"characters": 100, "words": 20}
-    bootstrap = {"rounds": 10, "seed": 0, "condition_rounds": 10}
-    found = {"rows": rows, "counted": counted, "bootstrap": bootstrap, "rules": []}
+    found = scores(*rows)
     (experiment / "scores.json").write_text(json.dumps(found), encoding="utf-8")
     report.main([str(experiment)])
     for name in ("RESULTS.md", "report.html"):

@@ -82,5 +82,13 @@ def score_row(system: str, cer: float, **more: Any) -> dict[str, Any]:
     return found | {"gain": None, "step": None, "failed": [], "missing": [], "absent": [], "empty": 0} | more
 
 
+def scores(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What scores.json holds at the least."""
+    counted = {"utterances": 9, "without_speech": 0, "audio_s": 60.0, "without_duration": 0}
+    counted |= {"characters": 100, "words": 20}
+    bootstrap = {"rounds": 10, "seed": 0, "condition_rounds": 10}
+    return {"rows": list(rows), "counted": counted, "bootstrap": bootstrap, "rules": []} | more
+
+
 def gain(against: str, share: float, p: float) -> dict[str, Any]:
     return {"against": against, "gain": share, "low": share - 0.02, "high": share + 0.02, "p_value": p}

@@ -9,7 +9,7 @@ import pytest
 from nest_ssl.report.answer import Aims
 from nest_ssl.report.experiment import read_experiment
 from nest_ssl.report.results_page import results_page
-from tests.report.experiments import make_run, mark, score_row, train, validation
+from tests.report.experiments import make_run, mark, score_row, scores, train, validation
 
 
 def test_an_empty_folder_has_a_report_that_says_so(tmp_path):
@@ -39,7 +39,18 @@ def test_a_training_whose_loss_is_nan_from_the_start(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{oh", "cannot be read"), ("[1]", "has no rows"), ('{"rows": 3}', "has no rows")]
+    ("text", "said"),
+    [
+        ("{oh", "cannot be read"),
+        ("[1]", "it has no rows"),
+        ('{"rows": []}', "it has no rows"),
+        ('{"rows": [1]}', "row 0 is no object"),
+        ('{"rows": [{"system": "a", "field": "text"}]}', "row 0 has no kind"),
+        (json.dumps(scores(score_row("a", 0.5, gain=5))), "gain of row 0 is no object"),
+        (json.dumps(scores(score_row("a", 0.5, failed=3))), "row 0 has no list failed"),
+        (json.dumps(scores(score_row("a", 0.5), counted={"utterances": 1})), "counted has no without_speech"),
+        (json.dumps(scores(score_row("a", 0.5), bootstrap=None)), "it has no bootstrap"),
+    ],
 )
 def test_scores_of_something_else_are_named_and_left_out(tmp_path, text, said):
     (tmp_path / "scores.json").write_text(text, encoding="utf-8")
@@ -48,15 +59,15 @@ def test_scores_of_something_else_are_named_and_left_out(tmp_path, text, said):
 
 
 def test_utterances_that_are_no_objects_are_counted(tmp_path):
-    (tmp_path / "scores.json").write_text(json.dumps({"rows": [score_row("a", 0.5)]}), encoding="utf-8")
-    (tmp_path / "utterances.jsonl").write_text('{"key": "u1"}\n[1]\n\n{"key', encoding="utf-8")
+    (tmp_path / "scores.json").write_text(json.dumps(scores(score_row("a", 0.5))), encoding="utf-8")
+    (tmp_path / "utterances.jsonl").write_text('{"system": "a", "key": "u1"}\n[1]\n\n{"key', encoding="utf-8")
     found = read_experiment(tmp_path)
     assert [row["key"] for row in found.utterances] == ["u1"]
     assert any("utterances.jsonl: 2 lines" in line for line in found.missing)
 
 
 def test_aims_are_passed_on(tmp_path):
-    (tmp_path / "scores.json").write_text(json.dumps({"rows": [score_row("a", 0.5)]}), encoding="utf-8")
+    (tmp_path / "scores.json").write_text(json.dumps(scores(score_row("a", 0.5))), encoding="utf-8")
     make_run(tmp_path / "a", [validation(0, 2.0), validation(20, 1.0)])
     verdicts = [
         answer.verdict for answer in read_experiment(tmp_path, aims=Aims(loss_fall=0.6, cer=0.5)).answers

@@ -1,0 +1,74 @@
+"""scores.json and utterances.jsonl as nest_ssl.bin.score writes them; of anything else it is said why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROW_WORDS = ("system", "field", "kind")
+ROW_FIGURES = ("cer", "wer", "kwer", "gain", "step", "conditions", "keywords")
+ROW_LISTS = ("failed", "missing", "absent")
+COUNTS = ("utterances", "without_speech", "audio_s", "without_duration", "characters", "words")
+
+
+def read_scores(path: Path, missing: list[str]) -> dict[str, Any] | None:
+    """Give the object of a scores.json; None, with the reason added to `missing`, if there is none."""
+    if not path.is_file():
+        missing.append(f"no {path.name}: nothing has been scored (nest_ssl.bin.score --json {path})")
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        missing.append(f"{path} cannot be read ({error}); score again")
+        return None
+    fault = _fault(found)
+    if fault:
+        missing.append(f"{path} is not what nest_ssl.bin.score --json writes: {fault}; score again")
+        return None
+    return found
+
+
+def read_utterances(path: Path, missing: list[str]) -> list[dict[str, Any]]:
+    """Give the rows of an utterances.jsonl; what cannot be read is counted in `missing`."""
+    if not path.is_file():
+        missing.append(f"no {path.name}, so no single utterances (nest_ssl.bin.score --utterances {path})")
+        return []
+    found, torn = [], 0
+    for line in path.read_bytes().splitlines():
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and {"system", "key"} <= row.keys():
+            found.append(row)
+        else:
+            torn += 1
+    if torn:
+        missing.append(f"{path}: {torn} lines are no utterances of a system and are left out; score again")
+    return found
+
+
+def _fault(found: Any) -> str:
+    if not isinstance(found, Mapping) or not isinstance(found.get("rows"), list) or not found["rows"]:
+        return "it has no rows"
+    for number, row in enumerate(found["rows"]):
+        if not isinstance(row, Mapping):
+            return f"row {number} is no object"
+        for name in ROW_WORDS:
+            if not isinstance(row.get(name), str):
+                return f"row {number} has no {name}"
+        for name in ROW_FIGURES:
+            if row.get(name) is not None and not isinstance(row[name], Mapping):
+                return f"{name} of row {number} is no object"
+        for name in ROW_LISTS:
+            if not isinstance(row.get(name), list):
+                return f"row {number} has no list {name}"
+    if not isinstance(found.get("bootstrap"), Mapping):
+        return "it has no bootstrap"
+    counted = found.get("counted")
+    absent = [name for name in COUNTS if not isinstance(counted, Mapping) or name not in counted]
+    return f"counted has no {absent[0]}" if absent else ""
