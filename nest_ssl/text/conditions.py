@@ -140,8 +140,8 @@ def _loss(channel: Mapping[str, Any]) -> str:
         if lost is None:
             return NOT_STATED
         arrived *= 1.0 - lost
-    lost_percent = 100.0 * (1.0 - arrived)
-    return _binned(lost_percent, LOSS_PERCENT) if lost_percent > 1e-9 else NONE
+    lost_percent = round(100.0 * (1.0 - arrived), 6)  # 10 %, and not a hair less
+    return _binned(lost_percent, LOSS_PERCENT) if lost_percent else NONE
 
 
 def _lost_share(channel: Mapping[str, Any], number: int, leg: Mapping[str, Any]) -> float | None:

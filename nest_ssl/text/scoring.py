@@ -193,7 +193,9 @@ def score(
     by_metric = {metric: samples[:, :, i] for i, metric in enumerate(counter.columns)}
     _add_gains(result.rows, by_metric["cer"], baseline)
     _add_steps(result.rows, by_metric["cer"], names, baseline)
-    pairs = _usual_pairs(names, baseline) if compare is None else list(dict.fromkeys(compare))
+    pairs = (
+        _usual_pairs(names, baseline) if compare is None else list(dict.fromkeys((a, b) for a, b in compare))
+    )
     result.comparisons = _comparisons(result, by_metric, pairs, numbers)
     _add_conditions(result, numbers, progress)
     return result

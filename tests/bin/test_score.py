@@ -36,7 +36,7 @@ def test_a_page_and_figures_come_out_and_say_how(files, tmp_path, capsys):
     assert "100.00 [100.00, 100.00] over base" in text
     assert "* seed 17" in text and "python -m nest_ssl.bin.score --hypotheses base=" in text
     found = json.loads(figures.read_text(encoding="utf-8"))
-    assert found["keywords"] == ["one"]
+    assert found["keywords"] == {"all": ["one"]}
     assert "base (text): CER 22.22 WER 50.00 KWER 33.33" in capsys.readouterr().out
 
 
@@ -73,7 +73,10 @@ def test_keywords_come_from_training_texts_and_where_none_is_frequent_that_is_sa
     ("more", "message"),
     [
         (["--hypotheses", "lora=x.jsonl"], "the name lora comes twice"),
-        (["--hypotheses", "x.jsonl"], "must be NAME=PATH"),
+        (["--hypotheses", "=x.jsonl"], "must be NAME=PATH"),
+        (["--hypotheses", "lora.jsonl"], "the name lora comes twice"),
+        (["--compare", "base"], "--compare base: must be two of base, lora"),
+        (["--compare", "base,bass"], "--compare base,bass: must be two of base, lora"),
         (["--baseline", "bass"], "--baseline bass: --hypotheses has base, lora"),
         (["--fields", "text_llm"], "--fields must have 'text'"),
         (["--fields", "text,text_lm"], "--fields text_lm: a hypothesis has text,"),
@@ -85,3 +88,75 @@ def test_mistakes_in_the_call_are_named(files, more, message, capsys):
     with pytest.raises(SystemExit):
         score.parse(words(files, *more))
     assert message in capsys.readouterr().err
+
+
+def test_single_utterances_and_alignments_are_written(files, tmp_path):
+    out = [tmp_path / "u.jsonl", tmp_path / "a.txt"]
+    assert score.main(words(files, "--utterances", str(out[0]), "--alignments", str(out[1]))) == 0
+    rows = [json.loads(line) for line in out[0].read_text(encoding="utf-8").splitlines()]
+    assert [(row["system"], row["key"]) for row in rows[:2]] == [("base", "u0"), ("base", "u1")]
+    assert rows[0]["edits"] == [["equal", "press ", "press "], ["insert", "", "w"], ["equal", "on", "on"],
+                                ["delete", "e", ""]]  # fmt: skip
+    text = out[1].read_text(encoding="utf-8")
+    assert "REF: press one" in text and "HYP: press won" in text
+    assert text.count("u0: 1 error in 2 words (1 substituted, 0 deleted, 0 inserted); base") == 1
+
+
+def test_a_system_of_which_every_row_failed_is_an_error_and_no_rate(files):
+    rows = [{"key": f"u{i}", "error": "unreadable"} for i in range(6)]
+    files["lora"].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"\(lora\): all 6 rows failed, so .*; the first, 'u0': unreadable"):
+        score.main(words(files))
+    files["lora"].write_text("\n")
+    with pytest.raises(ValueError, match="has no row; did the decoding of lora end well"):
+        score.main(words(files))
+
+
+def test_texts_of_kaldi_and_sclite_are_scored_alike(tmp_path, capsys):
+    (tmp_path / "text").write_text("\ufeffa-1 press  one\r\na-2 你好\n", encoding="utf-8")
+    (tmp_path / "kaldi.txt").write_text("a-2 你\na-1 press won\n", encoding="utf-8")
+    (tmp_path / "sclite.trn").write_text(";; a comment\npress won (a-1)\n你 (a-2)\n", encoding="utf-8")
+    call = ["--hypotheses", str(tmp_path / "kaldi.txt"), str(tmp_path / "sclite.trn"), "--rounds", "20"]
+    assert score.main([*call, "--references", str(tmp_path / "text")]) == 0
+    # 2 and 1 of 11 characters; 1 and 1 of 4 words
+    assert capsys.readouterr().out.splitlines() == [
+        "kaldi (text): CER 27.27 WER 50.00",
+        "sclite (text): CER 27.27 WER 50.00",
+    ]
+
+
+def test_mode_present_scores_what_every_system_has(files, capsys, tmp_path):
+    lines = files["lora"].read_text().splitlines()
+    files["lora"].write_text("\n".join(lines[:4]) + "\n")
+    out = tmp_path / "S.md"
+    assert score.main(words(files, "--mode", "present", "--out", str(out))) == 0
+    printed = capsys.readouterr().out
+    assert "lora (text): CER 0.00" in printed and "2 utterances that not every system has were" in printed
+    assert "2 utterances that not every system has were left out" in out.read_text(encoding="utf-8")
+
+
+def test_metadata_come_from_a_manifest_and_speakers_are_drawn(files, tmp_path):
+    manifest, figures = tmp_path / "test.jsonl", tmp_path / "s.json"
+    rows = [{"id": f"u{i}", "speaker": f"s{i % 3}", "channel": {"preset": "p"}} for i in range(9)]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = ["--metadata", str(manifest), "--resample-by", "speaker", "--json", str(figures)]
+    assert score.main(words(files, *more)) == 0
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert (found["bootstrap"]["unit"], found["bootstrap"]["units"]) == ("speaker", 3)
+    assert found["same_for_all"]["preset"] == "p"
+    speakers = found["rows"][0]["conditions"]["speaker"]
+    assert {name: group["utterances"] for name, group in speakers.items()} == {"s0": 2, "s1": 2, "s2": 2}
+    with pytest.raises(ValueError, match="no utterance states its speaker"):
+        score.main(words(files, "--resample-by", "speaker"))
+    manifest.write_text('{"id": "other"}\n')
+    with pytest.raises(ValueError, match="has a row for none of the 6 utterances, such as 'u0'"):
+        score.main(words(files, "--metadata", str(manifest)))
+
+
+def test_pairs_to_compare_and_rules_are_chosen(files, tmp_path):
+    figures = tmp_path / "s.json"
+    assert score.main(words(files, "--compare", "lora,base", "--no-case", "--json", str(figures))) == 0
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert {(one["a"], one["b"]) for one in found["comparisons"]} == {("lora", "base")}
+    assert found["rows"][1]["cer"]["errors"] == 6  # the references begin with a capital
+    assert not any("lower case" in rule for rule in found["rules"])

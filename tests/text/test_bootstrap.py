@@ -8,8 +8,16 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from nest_ssl.text.bootstrap import interval, paired_p_value, resampled_rates
+from nest_ssl.text.bootstrap import (
+    interval,
+    paired_p_value,
+    permutation_p_value,
+    resampled_rates,
+    summed_by_unit,
+    unit_numbers,
+)
 
 
 def test_rates_have_the_distribution_of_all_resamples():
@@ -74,3 +82,68 @@ def test_draws_without_a_unit_are_left_out():
 def test_shapes_that_are_no_counts_are_refused(shape):
     with pytest.raises(ValueError, match="must be"):
         resampled_rates(np.zeros(shape), np.zeros(shape), 10, seed=0)
+
+
+def test_the_interval_of_a_ratio_is_that_of_normal_theory():
+    """Utterances of different lengths: the variance of a ratio of sums, by linearisation."""
+    generator = np.random.default_rng(11)
+    totals = generator.integers(5, 60, 2000)
+    errors = generator.binomial(totals, 0.2)
+    low, high = interval(resampled_rates(errors[:, None], totals[:, None], 4000, seed=0)[:, 0])
+    rate = errors.sum() / totals.sum()
+    spread = math.sqrt(((errors - rate * totals) ** 2).sum()) / totals.sum()
+    assert (low - rate) / spread == pytest.approx(-1.96, abs=0.12)
+    assert (high - rate) / spread == pytest.approx(1.96, abs=0.12)
+
+
+def test_the_p_value_of_a_difference_is_that_of_normal_theory():
+    difference = np.repeat([-1, 0, 1], [52, 810, 38])
+    z = abs(difference.sum()) / math.sqrt((difference**2).sum())
+    by_normal_law = math.erfc(z / math.sqrt(2))
+    assert by_normal_law == pytest.approx(0.14, abs=0.001)
+    errors = np.stack([np.ones(900), 1 + difference], axis=1)
+    rates = resampled_rates(errors, np.full((900, 2), 10), 8000, seed=0)
+    assert paired_p_value(rates[:, 0], rates[:, 1]) == pytest.approx(by_normal_law, abs=0.04)
+    assert permutation_p_value(difference, 8000, seed=0) == pytest.approx(by_normal_law, abs=0.04)
+
+
+def test_swaps_have_the_p_value_of_scipy():
+    generator = np.random.default_rng(8)
+    for number in (6, 9, 12):
+        a, b = generator.integers(0, 6, (2, number))
+        if (a == b).all():
+            continue
+        peer = stats.permutation_test(
+            (a, b), lambda x, y: float(np.sum(x - y)), permutation_type="samples", n_resamples=np.inf
+        )
+        assert permutation_p_value(a - b, 5000, seed=0) == pytest.approx(peer.pvalue)  # all ways, once
+        drawn = permutation_p_value(a - b, 2 ** np.count_nonzero(a - b) - 1, seed=0)
+        assert drawn == pytest.approx(peer.pvalue, abs=0.12)
+    many = generator.integers(-3, 4, 300)
+    many[:40] = 1
+    exact = stats.norm.sf(abs(many.sum()) / math.sqrt((many**2).sum())) * 2
+    assert permutation_p_value(many, 20_000, seed=1) == pytest.approx(exact, abs=0.02)
+
+
+def test_no_difference_at_all_has_the_p_value_1():
+    assert permutation_p_value(np.zeros(5), 100, seed=0) == 1.0
+    assert permutation_p_value(np.array([2, -2]), 100, seed=0) == 1.0
+    with pytest.raises(ValueError, match=r"must be \(N,\)"):
+        permutation_p_value(np.zeros((2, 2)), 100, seed=0)
+
+
+def test_speakers_are_drawn_whole():
+    """30 speakers who say one thing 20 times: the interval is that of 30 utterances, not of 600."""
+    generator = np.random.default_rng(2)
+    errors = generator.integers(0, 10, 30)
+    units = unit_numbers([f"speaker {i}" for i in range(30) for _ in range(20)])
+    spread = np.repeat(errors, 20)[:, None]
+    totals = np.full((600, 1), 10)
+    summed = summed_by_unit(spread, units)
+    np.testing.assert_array_equal(summed[:, 0], 20 * errors)
+    by_speaker = interval(resampled_rates(summed, summed_by_unit(totals, units), 4000, seed=0)[:, 0])
+    of_thirty = interval(resampled_rates(errors[:, None], totals[:30], 4000, seed=0)[:, 0])
+    by_utterance = interval(resampled_rates(spread, totals, 1000, seed=0)[:, 0])
+    assert by_speaker == pytest.approx(of_thirty)
+    assert (by_speaker[1] - by_speaker[0]) > 3 * (by_utterance[1] - by_utterance[0])
+    assert summed_by_unit(spread, None) is spread
