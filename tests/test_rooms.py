@@ -33,7 +33,7 @@ THIRD_PARTY = {"modules": {"torch", "torchaudio", "numpy"}, "losses": {"torch"}}
 
 # Simulation shards start fast and run where there is no torch.
 WITHOUT_TORCH = ("telephone", "text", "files", "config", "report")
-VERBS_STARTING_WITHOUT_TORCH = ("simulate", "upsample", "manifest", "prepare", "score", "report")
+VERBS_STARTING_WITHOUT_TORCH = ("simulate", "upsample", "manifest", "prepare", "score", "report", "status")
 HEAVY = {"torch", "torchaudio", "transformers", "peft", "accelerate", "lightning", "pytorch_lightning"}
 
 # Distributions of the extra `llm`: imported where they are used, so that the core does without them.

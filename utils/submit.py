@@ -331,7 +331,7 @@ class LocalRun:
             if self.progress_fd is None or (self.over.is_set() and not clear):
                 return
             try:
-                line = "" if clear else self.line()[: os.get_terminal_size(self.progress_fd).columns - 1]
+                line = "" if clear else self.line()[: columns_of(self.progress_fd) - 1]
                 os.write(self.progress_fd, f"\r\033[K{line}{'' if clear else chr(13)}".encode())
             except (OSError, ValueError):  # the terminal is gone; the work is not about it
                 self.progress_fd = None
@@ -386,6 +386,14 @@ def end_of(path: Path) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def columns_of(descriptor: int) -> int:
+    """The width of a terminal, 80 where it is none or does not say."""
+    try:
+        return os.get_terminal_size(descriptor).columns or 80
+    except OSError:
+        return 80
 
 
 def find_terminal(environment: Mapping[str, str]) -> int | None:

@@ -80,11 +80,12 @@ def _stage_lines(status: Status) -> list[tuple[str, str]]:
     lines = [(f"    {'stage':<{widest}} {'state':<8} {'ended':<20} {'took':>14}", DIM)]
     for stage in status.stages:
         when, took = _times(stage, status.now)
-        note = stage.detail if len(stage.detail) <= 36 else ""
+        detail = stage.detail.removeprefix(f"{stage.state} ").removeprefix("with ")
+        note = detail if len(detail) <= 36 else ""
         text = f"{stage.number:>3} {stage.name:<{widest}} {stage.state:<8} {when:<20} {took:>14}  {note}"
         lines.append((text.rstrip(), COLOURS.get(stage.state, DIM)))
-        if stage.detail and not note:
-            lines.append((INDENT + stage.detail, ""))
+        if detail and not note:
+            lines.append((INDENT + detail, ""))
         if stage.state in ("failed", "stopped"):
             lines.append((f"{INDENT}log {stage.log}", ""))
         if stage.state == "running" and status.shards:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import select
 import struct
 import termios
 
 import pytest
 
 from nest_ssl.bin import terminal
+from nest_ssl.bin.progress import training_bars
 
 
 @pytest.fixture
@@ -18,6 +21,15 @@ def pseudo_terminal():
     yield master, slave
     os.close(master)
     os.close(slave)
+
+
+def drawn_until(master: int, expected: str) -> str:
+    """What the terminal shows, read until `expected` and what follows it in the same drawing."""
+    drawn = ""
+    while expected not in drawn or not drawn.endswith("\r"):
+        assert select.select([master], [], [], 20)[0], drawn
+        drawn += os.read(master, 10000).decode()
+    return drawn
 
 
 def draw() -> None:
@@ -33,7 +45,7 @@ def test_a_bar_goes_to_the_terminal_that_the_recipe_names_and_ends_at_the_margin
     monkeypatch.delenv("NEST_PROGRESS_TTY", raising=False)
     monkeypatch.setenv("NEST_PROGRESS_FD", str(slave))
     draw()
-    drawn = os.read(master, 10000).decode()
+    drawn = drawn_until(master, "67%")
     assert "\r\033[Kpretrain:  67%" in drawn
     assert drawn.endswith("\r")
     assert capfd.readouterr() == ("", "")
@@ -46,7 +58,7 @@ def test_a_process_started_by_the_verb_finds_the_terminal_by_its_path(pseudo_ter
     assert os.environ["NEST_PROGRESS_TTY"] == os.ttyname(slave)
     monkeypatch.setenv("NEST_PROGRESS_FD", "987")  # closed in a spawned process
     draw()
-    assert "67%" in os.read(master, 10000).decode()
+    assert "67%" in drawn_until(master, "67%")
     monkeypatch.delenv("NEST_PROGRESS_TTY")
 
 
@@ -55,3 +67,67 @@ def test_no_bar_reaches_a_log(monkeypatch, capfd):
     monkeypatch.delenv("NEST_PROGRESS_TTY", raising=False)
     draw()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def clock_of(monkeypatch):
+    """Set the time that the bars see."""
+    monkeypatch.delenv("NEST_PROGRESS_FD", raising=False)
+    monkeypatch.delenv("NEST_PROGRESS_TTY", raising=False)
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_line_a_minute_instead_of_a_bar(clock_of, caplog, capfd):
+    caplog.set_level(logging.INFO)
+    with terminal.progress_bar(500, "utt", "extract", initial=100) as bar:
+        for _ in range(5):
+            clock_of[0] += 20
+            bar.update(20)
+    assert [record.getMessage() for record in caplog.records] == [
+        "extract utt 160/500 (32.0 %) 1 utt/s eta 0:05:40"
+    ]
+    assert capfd.readouterr().out == ""
+
+
+def test_lines_of_downloads_are_in_megabytes_and_an_unknown_total_has_no_eta(clock_of, caplog):
+    caplog.set_level(logging.INFO)
+    for total in (4e9, None):
+        with terminal.progress_bar(total, "B", "fetch") as bar:
+            clock_of[0] += 100
+            bar.update(1e9)
+    assert [record.getMessage() for record in caplog.records] == [
+        "fetch 1000.0 MB/4000.0 MB (25.0 %) 10.0 MB/s eta 0:05:00",
+        "fetch 1000.0 MB 10.0 MB/s",
+    ]
+
+
+def test_work_with_a_log_of_its_own_gets_no_lines(clock_of, caplog):
+    caplog.set_level(logging.INFO)
+    steps = training_bars("pretrain")(1000, 0)
+    clock_of[0] += 100
+    steps.update(10)
+    steps.set_postfix_str("loss 1.0")
+    steps.close()
+    validation = training_bars("pretrain")(200, 0, validation=True)
+    clock_of[0] += 100
+    validation.update(50)
+    assert [record.getMessage() for record in caplog.records] == [
+        "pretrain validation batch 50/200 (25.0 %) 0.5 batch/s eta 0:05:00"
+    ]
+
+
+def test_a_validation_takes_the_line_of_the_training_meanwhile(pseudo_terminal, monkeypatch):
+    """Nested bars of tqdm move the cursor down and up, which would tear the lines of the log apart."""
+    master, slave = pseudo_terminal
+    monkeypatch.delenv("NEST_PROGRESS_TTY", raising=False)
+    monkeypatch.setenv("NEST_PROGRESS_FD", str(slave))
+    steps = training_bars("pretrain")(1000, 0)
+    with training_bars("pretrain")(200, 0, validation=True) as validation:
+        validation.update(100)
+        validation.refresh()
+    drawn = drawn_until(master, "50%")
+    steps.close()
+    assert "pretrain validation:  50%" in drawn
+    assert "\n" not in drawn and "\033[A" not in drawn
