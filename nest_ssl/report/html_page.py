@@ -70,7 +70,7 @@ def html_page(
         "timeline": timeline(experiment.stages, now),
         "runs": [run_figures(run, styles[run.name]) for run in runs],
         "copies": [run for run in experiment.runs if run.copy_of is not None],
-        "open_runs": OPEN_RUNS,
+        "open_runs": [run.name for run in runs if not run.name.startswith("control_")][:OPEN_RUNS],
         "shared": shared_figures(runs, styles),
         "run_styles": {run.name: styles[run.name] for run in runs},
         "system_styles": {name: styles[name] for name in systems},

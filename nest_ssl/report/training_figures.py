@@ -116,7 +116,8 @@ def _metric(run: Run, key: str, style: Style) -> Figure | None:
     last += f", last validation value {val_y[-1]:.4g}" if len(val_y) else ""
     alt = f"{run.name}: {title} over steps{last}"
     steps = (0.0, float(run.max_steps or run.step or 1))  # of the whole run: an unfinished one ends before
-    return Figure(title, line_plot(series, alt, x_range=steps), "; ".join(notes))
+    log_y = None if key.endswith(("loss", "ppl")) else False  # shares and gains are read as they are
+    return Figure(title, line_plot(series, alt, log_y=log_y, x_range=steps), "; ".join(notes))
 
 
 VALIDATION = Style(-1)  # c-1: the colour of text, in every run

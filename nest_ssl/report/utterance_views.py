@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from nest_ssl.report.runs import finite
@@ -134,8 +135,7 @@ def _pieces(reference: str, hypothesis: str) -> list[Piece]:
             if _ends_word(character) or place - begin >= LONGEST_PIECE or place == len(told):
                 ends.append(place)
                 begin = place
-    starts = [0, *ends[:-1]]
-    return [Piece(kind, reference[a:b], hypothesis[a:b]) for a, b in zip(starts, ends, strict=True)]
+    return [Piece(kind, reference[a:b], hypothesis[a:b]) for a, b in pairwise([0, *ends])]
 
 
 def _words(pieces: Sequence[Piece]) -> list[list[Piece]]:
