@@ -14,6 +14,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 
 from nest_ssl.bin.arguments import Parser
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
     example = channel_example(arguments.channel_example)
     written = {
         "RESULTS.md": results_page(experiment, above),
-        "report.html": html_page(experiment, example),
+        "report.html": html_page(experiment, example, datetime.now()),
     }
     for name, text in written.items():
         with replaced(experiment.folder / name) as temporary:

@@ -34,27 +34,31 @@ class ClipBox:
         self.left_bytes = most_bytes
         self.longest_s = longest_s
 
-    def clip(self, path: Path) -> Clip:
-        """Give the beginning of an audio file (channels averaged), at its own rate up to LARGEST_RATE.
+    def clip(self, path: Path, offset_s: float = 0.0, duration_s: float | None = None) -> Clip:
+        """Give an utterance, or its beginning, at the rate of its file up to LARGEST_RATE, channels averaged.
 
+        offset_s, duration_s: the part of the file that the utterance is; None: all that follows.
         Nothing is raised: a file that is gone or damaged gives a clip without audio and the reason.
         """
         try:
             if not path.is_file():
                 return Clip("", note=f"the audio file is gone: {path}")
             info = audio_info(path)
-            samples, rate = read_audio(
-                path, min(info.sample_rate, LARGEST_RATE), duration_s=self.longest_s, channel="average"
-            )
+            whole_s = info.duration_s - offset_s
+            if duration_s:
+                whole_s = min(whole_s, duration_s)
+            shown_s = min(whole_s, self.longest_s)
+            rate = min(info.sample_rate, LARGEST_RATE)
+            samples, rate = read_audio(path, rate, offset_s, shown_s, channel="average")
         except (OSError, ValueError) as error:
             return Clip("", note=f"the audio cannot be read: {error}")
         uri = data_uri(samples, rate)
         if len(uri) > self.left_bytes:
             return Clip("", note=f"no player, to keep this page small; the audio is {path}")
         self.left_bytes -= len(uri)
-        cut = info.duration_s > self.longest_s + 0.05
-        note = f"the first {self.longest_s:g} s of {info.duration_s:.1f} s" if cut else ""
-        return Clip(uri, len(samples) / rate, note)
+        notes = [f"the first {shown_s:g} s of {whole_s:.1f} s"] if whole_s > shown_s + 0.05 else []
+        notes += [f"{info.channels} channels mixed"] if info.channels > 1 else []
+        return Clip(uri, len(samples) / rate, "; ".join(notes))
 
 
 def data_uri(samples: np.ndarray, sample_rate: int) -> str:

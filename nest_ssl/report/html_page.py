@@ -151,7 +151,7 @@ def _clips(folder: Path, utterances: Sequence[Utterance], clips: ClipBox) -> dic
     for utterance in utterances:
         if utterance.audio_filepath:
             path = resolve_audio_path(utterance.audio_filepath, folder / "utterances.jsonl")
-            found[utterance.key] = clips.clip(path)
+            found[utterance.key] = clips.clip(path, utterance.offset_s, utterance.duration_s)
         else:
             found[utterance.key] = Clip("", note="the row names no audio file")
     return found

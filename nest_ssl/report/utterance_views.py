@@ -49,6 +49,7 @@ class Utterance:
 
     key: str
     audio_filepath: str
+    offset_s: float  # of the utterance in its file
     duration_s: float | None
     conditions: dict[str, str]
     texts: list[SystemText]
@@ -83,6 +84,7 @@ def worst_utterances(
         return Utterance(
             str(row.get("key")),
             str(row.get("audio_filepath") or ""),
+            finite(row.get("offset")) or 0.0,
             finite(row.get("duration")),
             {str(name): str(value) for name, value in (row.get("conditions") or {}).items()},
             [found[system] for system in order if system in found],

@@ -236,7 +236,9 @@ def _said(row: Mapping[str, Any]) -> str | None:
 
 
 def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in (*FACTS, "audio_filepath") if row.get(name) not in (None, "")}
+    return {
+        name: row[name] for name in (*FACTS, "audio_filepath", "offset") if row.get(name) not in (None, "")
+    }
 
 
 def _with(known: Utterance, row: Mapping[str, Any]) -> Utterance:

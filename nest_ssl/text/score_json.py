@@ -70,6 +70,8 @@ def utterance_rows(scores: Scores) -> Iterator[dict[str, Any]]:
                 "keywords": _keywords(counter, said, heard),
                 "conditions": scores.conditions[i],
             }
+            if utterance.facts.get("offset"):
+                found["offset"] = utterance.facts["offset"]  # seconds; the audio is a part of the file
             if key in lost:
                 found["error"] = lost[key]
             yield found

@@ -41,6 +41,7 @@ def test_channels_are_averaged(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.stack([left, -left], axis=1), 8000)
     samples, _ = decoded(ClipBox().clip(tmp_path / "a.wav").uri)
     assert np.abs(samples).max() < 1e-3
+    assert ClipBox().clip(tmp_path / "a.wav").note == "2 channels mixed"
 
 
 def test_a_long_file_is_cut_and_says_so(tmp_path):
@@ -48,6 +49,15 @@ def test_a_long_file_is_cut_and_says_so(tmp_path):
     clip = ClipBox(longest_s=2.0).clip(tmp_path / "a.wav")
     assert len(decoded(clip.uri)[0]) == 16000
     assert clip.note == "the first 2 s of 3.0 s"
+
+
+def test_a_part_of_a_file_is_that_part(tmp_path):
+    whole = tone(3.0, 8000) * np.linspace(0, 1, 24000)
+    soundfile.write(tmp_path / "a.wav", whole, 8000)
+    clip = ClipBox().clip(tmp_path / "a.wav", 1.0, 0.5)
+    samples, _ = decoded(clip.uri)
+    np.testing.assert_allclose(samples, whole[8000:12000], atol=1e-4)
+    assert clip.note == ""
 
 
 def test_a_file_that_is_gone_or_damaged_has_no_player_and_a_reason(tmp_path):
