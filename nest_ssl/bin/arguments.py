@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import shutil
 import sys
 import textwrap
@@ -35,6 +36,7 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("prog", f"python -m nest_ssl.bin.{verb}")
         super().__init__(formatter_class=Screen, add_help=False, **options)
         self.details = details
+        self._given: list[str] = []
         self._positionals.title = "words"
         self.add_argument("-h", "--help", action=_Show, help=argparse.SUPPRESS)
         self.add_argument("--help-all", action=_Show, help=argparse.SUPPRESS)
@@ -62,18 +64,27 @@ class Parser(argparse.ArgumentParser):
             formatter.add_text(f"--help-all shows {' and '.join(more)}.")
         return formatter.format_help()
 
-    def error(self, message: str) -> NoReturn:
-        """End with status 2, the message, and the way out."""
-        self.print_usage(sys.stderr)
-        hint = "".join(f"; did you mean {word}?" for word in self._meant(message))
-        self.exit(2, f"{self.prog.rpartition('.')[2]}: error: {message}{hint}\n(--help shows the options)\n")
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; the words are kept for the message of a mistyped option."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
-    def _meant(self, message: str) -> list[str]:
-        """The option that is nearest to the first unknown one of argparse's message."""
-        prefix, _, words = message.partition("unrecognized arguments: ")
-        unknown = next((word for word in words.split() if word.startswith("-")), "").partition("=")[0]
+    def error(self, message: str) -> NoReturn:
+        """End with status 2, the message, the option that was meant, and the way out."""
+        self.print_usage(sys.stderr)
+        verb = self.prog.rpartition(".")[2]
+        self.exit(2, f"{verb}: error: {message}{self._hint(message)}\n(--help shows the options)\n")
+
+    def _hint(self, message: str) -> str:
+        """What the first unknown option of the call was meant to be, best of those that the message misses."""
         known = [word for word in self._option_string_actions if word.startswith("--")]
-        return difflib.get_close_matches(unknown, known, n=1) if unknown and not prefix else []
+        words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
+        unknown = [word for word in words if not any(each.startswith(word) for each in known)]
+        for word in unknown[:1]:
+            missed = [each for each in known if re.search(rf"{each}(?![-\w])", message)]
+            near = difflib.get_close_matches(word, missed, 1) or difflib.get_close_matches(word, known, 1)
+            return f"; {word} is unknown" + "".join(f", did you mean {each}?" for each in near)
+        return ""
 
 
 class Screen(argparse.HelpFormatter):

@@ -306,7 +306,7 @@ def add_outputs(parser: Parser) -> None:
     add("--json", type=output_file, metavar="FILE", help="all figures for programs, scores.json")
     add("--utterances", type=output_file, metavar="FILE", help="a row for each system and utterance")
     add("--alignments", type=output_file, metavar="FILE", help="references above hypotheses, to read")
-    add("--title", default="Scores", help=Rare("of the page"))
+    add("--title", default="Scores", metavar="TEXT", help=Rare("of the page [%(default)s]"))
     add("--note", action="append", default=[], help=Rare("a line for 'How it was made'; repeatable"))
 
 

@@ -117,7 +117,8 @@ def test_options_say_their_default_and_unit(verb, monkeypatch, capsys):
         if not action.option_strings or action.help == argparse.SUPPRESS:
             continue
         assert action.help, action.option_strings
-        if action.default not in (None, False, argparse.SUPPRESS) and action.default != []:
+        default = action.default not in (None, False, argparse.SUPPRESS) and action.default != []
+        if default and action.nargs != 0:
             assert re.search(r"\[.*\]", action.help), f"{action.option_strings} has a default"
         if action.metavar == "S":
             assert "second" in action.help, action.option_strings
@@ -148,3 +149,9 @@ def test_a_mistyped_option_is_told_with_the_one_that_was_meant(capsys):
     said = capsys.readouterr().err
     assert "manifest: error: " in said and "did you mean --from?" in said
     assert len(said.splitlines()) <= 6
+
+
+def test_a_mistyped_option_that_is_needed_is_named_too(capsys):
+    with pytest.raises(SystemExit):
+        parse("decode", ["--modle", "exp/lora/model", "call.wav"])
+    assert "--modle is unknown, did you mean --model?" in capsys.readouterr().err
