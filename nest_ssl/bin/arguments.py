@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{verb}: error: {message}{self._hint(message)}\n(--help shows the options)\n")
 
     def _hint(self, message: str) -> str:
-        """What the first unknown option of the call was meant to be, best of those that the message misses."""
+        """What the first unknown option was meant to be, best of those that the message misses."""
         known = [word for word in self._option_string_actions if word.startswith("--")]
         words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
         unknown = [word for word in words if not any(each.startswith(word) for each in known)]
