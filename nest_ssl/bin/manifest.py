@@ -115,10 +115,11 @@ def source_table(report: SourceReport) -> str:
 def check(arguments: argparse.Namespace) -> int:
     """Check manifests; all problems go to a file, the first of them to the terminal."""
     kinds: Counter[str] = Counter()
-    checked = Checked()
     named = str(arguments.check[0]).rstrip("/")
     path = arguments.problems or Path(f"{named}.problems.txt")
-    with ExitStack() as stack, progress_bar(None, "row", "check") as bar:
+    rows = None if arguments.kind else sum(map(count_lines, arguments.check))
+    with ExitStack() as stack, progress_bar(rows, "row", "check") as bar:
+        checked = Checked(advance=bar.update)
         file = None
         for problem in problems_of(arguments, checked):
             if file is None:
@@ -127,7 +128,6 @@ def check(arguments: argparse.Namespace) -> int:
             if sum(kinds.values()) < SHOWN_PROBLEMS:
                 print(problem)
             kinds[problem.kind] += 1
-            bar.update(checked.rows - bar.n)
     total = sum(kinds.values())
     print(f"checked {checked.rows} rows, {checked.seconds / 3600:.3f} h, {total} problems")
     for kind, count in kinds.most_common():
@@ -144,6 +144,15 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.problems is None:
         path.unlink(missing_ok=True)  # of a former check
     return 0
+
+
+def count_lines(path: str) -> int:
+    """How many rows a manifest has; 0 if it cannot be read, which the check itself says better."""
+    try:
+        with open(path, "rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except OSError:
+        return 0
 
 
 def problems_of(arguments: argparse.Namespace, checked: Checked) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,11 @@ class Checked:
     seconds: float = 0.0
     several_channels: int = 0
     in_archives: int = 0
+    advance: Callable[[int], object] = lambda count: None  # told of every row, for a progress bar
+
+    def count_row(self) -> None:
+        self.rows += 1
+        self.advance(1)
 
 
 def check_manifests(
@@ -81,7 +86,7 @@ def check_source(
     """
     report = SourceReport()
     for found in rows_of(kind, inputs, Path(), options, report, dry=True):
-        checked.rows += 1
+        checked.count_row()
         if isinstance(found, Unusable):
             yield Problem(found.place, 0, found.reason, found.detail)
     checked.seconds, checked.several_channels = report.seconds, report.several_channels
@@ -112,7 +117,7 @@ def _check_manifest(
                 detail = str(error).removeprefix(f"{manifest}:{line_number}: ")
                 under_way.append(([Problem(manifest, line_number, "bad JSON", detail)], None))
                 continue
-            checked.rows += 1
+            checked.count_row()
             problems = [Problem(manifest, line_number, *found) for found in _check_fields(row, checked)]
             name = _name(row, manifest) if doubles else ""
             if doubles and text_digest(name) in doubles:

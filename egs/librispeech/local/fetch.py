@@ -68,7 +68,9 @@ def bring(part: Part, arguments: argparse.Namespace) -> None:
             f"{arguments.corpora} has {free >> 20} MB free, and {archive.name} ({size >> 20} MB) "
             "unpacks to more"
         )
-    count = unpack(archive, part.folder, arguments.corpora)
+    # FLAC hardly shrinks: the files have about the size of their archive
+    with progress_bar(size, "B", f"unpack {part.name}") as bar:
+        count = unpack(archive, part.folder, arguments.corpora, bar.update)
     log.info("%s: unpacked %d files to %s", part.name, count, arguments.corpora / part.folder)
     if arguments.remove_archives:
         archive.unlink()

@@ -7,18 +7,21 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 COPY_BYTES = 1 << 20
 
 
-def unpack(archive: Path, folder: str, root: Path) -> int:
+def unpack(
+    archive: Path, folder: str, root: Path, advance: Callable[[int], object] = lambda size: None
+) -> int:
     """Unpack the files of `archive` under `folder` to ROOT/FOLDER, which appears only when whole.
 
     Gives the number of files.  Links, devices, paths that lead out and files that come twice are refused with
-    a ValueError; files beside the folder (LibriSpeech's README in every archive) are left out.
+    a ValueError; files beside the folder (LibriSpeech's README in every archive) are left out.  advance is
+    told the bytes of every file, for a progress bar.
     """
     target = root / folder
     work = root / f".unpacking-{archive.name}"
@@ -42,6 +45,7 @@ def unpack(archive: Path, folder: str, root: Path) -> int:
             if place.stat().st_size != size:
                 raise ValueError(f"{archive}: {name} is cut off; remove the archive and fetch it again")
             count += 1
+            advance(size)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{archive}: damaged ({error}); remove it and fetch it again") from error
     if not count:
