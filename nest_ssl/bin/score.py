@@ -44,7 +44,8 @@ from nest_ssl.text.keywords import KeywordLists, Keywords
 from nest_ssl.text.score_json import as_json, utterance_rows
 from nest_ssl.text.score_table import page, summary
 from nest_ssl.text.scored_text import ScoringRules
-from nest_ssl.text.scoring import FIELDS, HEADLINE, KINDS, UNITS, Advance, Scores, score
+from nest_ssl.text.scores import FIELDS, HEADLINE, KINDS, UNITS, Scores
+from nest_ssl.text.scoring import Advance, score
 from nest_ssl.text.transcript_files import FORMATS
 
 NO_KEYWORDS = "no term is frequent in {}, so there is no KWER; --keywords FILE gives a list"

@@ -10,7 +10,7 @@ from typing import Any
 from nest_ssl.text.error_rates import Edit
 from nest_ssl.text.keyword_counts import FalseAlarms
 from nest_ssl.text.score_counts import Counter
-from nest_ssl.text.scoring import HEADLINE, DomainScore, Group, Rate, Row, Scores
+from nest_ssl.text.scores import HEADLINE, DomainScore, Group, Rate, Row, Scores
 
 
 def as_json(scores: Scores) -> dict[str, Any]:

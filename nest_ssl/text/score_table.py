@@ -8,7 +8,7 @@ from typing import Any
 
 from nest_ssl.text.conditions import MEANINGS
 from nest_ssl.text.keywords import DEFINITION
-from nest_ssl.text.scoring import COMPARED, FEW, HEADLINE
+from nest_ssl.text.scores import COMPARED, FEW, HEADLINE
 
 NAMED = 5  # keys that a line lists
 SHOWN_VALUES = 12  # of one condition; scores.json has all

@@ -11,7 +11,8 @@ from nest_ssl.text.hypotheses import System, Utterance
 from nest_ssl.text.keywords import KeywordLists, Keywords
 from nest_ssl.text.score_json import as_json, utterance_rows
 from nest_ssl.text.score_table import page, score_lines, summary
-from nest_ssl.text.scoring import Scores, score
+from nest_ssl.text.scores import Scores
+from nest_ssl.text.scoring import score
 
 
 @pytest.fixture
