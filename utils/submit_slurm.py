@@ -79,6 +79,7 @@ class SlurmRun:
         self.signals = 0
         self.wake, self.waker = os.pipe()
         self.progress_fd = submit.find_terminal(os.environ) if len(job.shards) > 1 else None
+        self.told_at = time.time()
 
     # ---- the run
 
@@ -346,15 +347,18 @@ class SlurmRun:
     # ---- words
 
     def draw(self, clear: bool = False) -> None:
-        """One line that overwrites itself, on a terminal only."""
-        if self.progress_fd is None:
-            return
+        """One line that overwrites itself on a terminal, or now and then one in a log."""
         counts = Counter(self.states.get(self.ids.get(n, ""), ("",))[0] for n in self.open)
         total, done = len(self.job.shards), len(self.job.shards) - len(self.open) - self.failed
         failed = f", {self.failed} failed" if self.failed else ""
         line = (
             f"{done} of {total} shards done, {counts['RUNNING']} running, {counts['PENDING']} waiting{failed}"
         )
+        if self.progress_fd is None:
+            if len(self.job.shards) > 1 and not clear and time.time() - self.told_at >= submit.LINE_S:
+                self.told_at = time.time()
+                submit.say(line)
+            return
         try:
             os.write(self.progress_fd, ("\r\033[K" if clear else f"\r\033[K{line}\r").encode())
         except OSError:
