@@ -19,9 +19,9 @@ _RUN = re.compile(f"[0-9{TELEPHONE_ONE}十百千万亿{''.join([*DIGITS, *UNITS]
 _PLAIN = str.maketrans(DIGITS | UNITS)
 _SECTIONS = re.compile("(?:(.+)亿)?(?:([^万]+)万)?([^万亿]*)", re.DOTALL)
 _BELOW = re.compile("(?:([1-9])千)?(?:0?([1-9])百)?(?:0?([1-9]?)十)?(?:(0?)([1-9]))?")
-_DECIMAL_SECTION = re.compile(
-    f"([0-9十百千{''.join(DIGITS)}]+)点([0-9{''.join(DIGITS)}]+)([万萬亿億])"
-)  # 三点五万
+_DECIMAL_SECTION = re.compile(  # 三点五万; from the first numeral on, or a long run takes quadratic time
+    f"(?<![0-9十百千{''.join(DIGITS)}])([0-9十百千{''.join(DIGITS)}]+)点([0-9{''.join(DIGITS)}]+)([万萬亿億])"
+)
 _SPELT_DIGITS = str.maketrans("0123456789", SMALL[:10])
 
 

@@ -31,7 +31,8 @@ _PER_CENT = re.compile(r"\bper cent\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"(?<![\w.,])(\d+)([.,])(\d+)(?!\w)(?![.,]\d)")
 _CHINESE_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?![\d.])")
 _CHINESE_PERCENT = re.compile(
-    r"(\d+(?:点\d+)?|[零一二三四五六七八九十百千两]+(?:点[零一二三四五六七八九]+)?) ?%"
+    r"(?<![\d零一二三四五六七八九十百千两点])"
+    r"([\d零一二三四五六七八九十百千两]+(?:点[\d零一二三四五六七八九]+)?) ?%"
 )
 # In a text without spaces a dash may join as well; before degrees and percents it does not.
 _CHINESE_NEGATIVE = re.compile(r"(?<![A-Za-z\d])[-\u2212](?=\d+(?:\.\d+)? ?(?:度|°|%))")
