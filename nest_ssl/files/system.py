@@ -126,6 +126,30 @@ def keep_freed_memory() -> bool:
     return bool(library.mallopt(map_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
 
 
+def process_is_alive(pid: int, start: str = "") -> bool:
+    """True if that process of this machine is there; `start`, where known, is its birth in clock ticks.
+
+    A number may be given to another process later, but not with the same time of birth.  Where the system
+    does not say, the process counts as alive.
+    """
+    if not Path("/proc/self/stat").exists():
+        if os.name == "nt":
+            return True
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return True  # somebody else's
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return False
+    return fields[0] not in "ZX" and (not start or fields[19] == start)
+
+
 def usable_cpus() -> int:
     """Give how many processors this process may use: its affinity, and the quota of its container."""
     affinity = getattr(os, "sched_getaffinity", None)

@@ -12,8 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from nest_ssl.files.system import process_is_alive
 from nest_ssl.report.runs import Run, finite, read_runs
-from nest_ssl.report.stages import StageState, process_is_alive, read_holder, read_stages
+from nest_ssl.report.stages import StageState, read_holder, read_stages
 
 QUIET_S = 60.0  # a training that logs more often than that is not called quiet before
 QUIET_INTERVALS = 5  # ... and any only after so many times its usual distance between two lines

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nest_ssl.files.system import process_is_alive
+
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 STATES = ("done", "running", "failed", "stopped", "missing")
@@ -110,21 +112,6 @@ def seconds_of(words: str) -> float | None:
         return None
     parts = words.split()
     return float(sum(int(n) * _UNITS[unit] for n, unit in zip(parts[::2], parts[1::2], strict=True)))
-
-
-def process_is_alive(pid: int, start: str = "") -> bool:
-    """True if that process of this machine is there; `start`, if known, is its time of birth in clock ticks.
-
-    A number may be given to another process later, but not with the same time of birth.  Where the system has
-    no /proc nobody can tell, and the process counts as alive.
-    """
-    if not Path("/proc/self").exists():
-        return True
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return False
-    return fields[0] not in "ZX" and (not start or fields[19] == start)
 
 
 def _listed(folder: Path) -> Iterator[tuple[int, str, Path, Path]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nest_ssl.report.stages import Call, process_is_alive, read_calls, read_stages, seconds_of
+from nest_ssl.files.system import process_is_alive
+from nest_ssl.report.stages import Call, read_calls, read_stages, seconds_of
 
 
 @pytest.fixture
