@@ -78,18 +78,20 @@ def shared_figures(runs: Sequence[Run], styles: Mapping[str, Style]) -> list[Fig
     """Draw learning rate, gradient norm, memory and speed of all runs over the part of their steps."""
     figures = []
     for key, title, log_y in SHARED:
-        series = []
+        series, widest = [], 1
         for run in runs:
             x, y = _points(run.train, key)
             whole = run.max_steps or run.step or 1
             if np.isfinite(y).any():
-                mean, _ = smoothed(y) if key in ("grad_norm", "audio_s/s") else (y, 1)
+                mean, window = smoothed(y) if key in ("grad_norm", "audio_s/s") else (y, 1)
+                widest = max(widest, window)
                 kind = "marks" if len(y) < 3 else "line"
                 series.append(Series(run.name, 100 * x / whole, mean, styles[run.name], kind))
         if series:
             alt = f"{title} of {', '.join(one.name for one in series)} over the share of steps"
             svg = line_plot(series, alt, "% of the planned steps", log_y=log_y, x_range=(0.0, 100.0))
-            figures.append(Figure(title, svg))
+            note = f"means of {widest} logged values, of fewer in shorter runs" if widest > 1 else ""
+            figures.append(Figure(title, svg, note))
     return figures
 
 

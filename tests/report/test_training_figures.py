@@ -57,6 +57,13 @@ def test_shared_figures_have_a_curve_for_each_run_that_logged():
     assert figures == {"Learning rate": ["a"], "Gradient norm": ["a", "b"], "Memory, GB": ["a", "b"]}
 
 
+def test_shared_figures_say_what_is_smoothed():
+    runs = [run("a", steps=100), run("b")]
+    notes = {f.caption: f.note for f in shared_figures(runs, styles_of(r.name for r in runs))}
+    assert notes["Learning rate"] == notes["Memory, GB"] == ""
+    assert notes["Gradient norm"] == "means of 5 logged values, of fewer in shorter runs"
+
+
 def test_a_run_without_rows_has_no_figures():
     found = run_figures(Run("empty", Path("empty")), Style())
     assert found.first == found.rest == []
