@@ -140,7 +140,10 @@ score() {
 }
 
 report() {
-  python3 -m nest_ssl.bin.report "$exp" --title "$title" --data-report "$data/stage0/STAGE0_REPORT.json"
+  local example=()
+  [ -z "$wenetspeech" ] || example=(--channel-example "$near/work/train.jsonl" "$near/audio/train.jsonl")
+  python3 -m nest_ssl.bin.report "$exp" --title "$title" --data-report "$data/stage0/STAGE0_REPORT.json" \
+    "${example[@]}"
 }
 
 title="Fun-ASR-Nano on telephone speech ($tag)"

@@ -81,7 +81,9 @@ def channel_sides(example: Example, clips: ClipBox) -> list[ChannelSide]:
     read = []
     for row in example:
         try:
-            found = read_audio(row["audio_filepath"], None, duration_s=LONGEST_S, channel="average")
+            offset_s, duration_s = _part(row)
+            shown_s = min(duration_s or LONGEST_S, LONGEST_S)
+            found = read_audio(row["audio_filepath"], None, offset_s, shown_s, channel="average")
         except (OSError, ValueError, KeyError):
             found = None  # the clip says why
         read.append(found)
@@ -90,7 +92,7 @@ def channel_sides(example: Example, clips: ClipBox) -> list[ChannelSide]:
     seconds = max((len(samples) / rate for samples, rate in there), default=0.0)
     sides = []
     for title, row, found in zip(("Before the channel", "After the channel"), example, read, strict=True):
-        clip = clips.clip(Path(str(row.get("audio_filepath"))))
+        clip = clips.clip(Path(str(row.get("audio_filepath"))), *_part(row))
         picture = ""
         if found is not None:
             samples, rate = found
@@ -100,6 +102,15 @@ def channel_sides(example: Example, clips: ClipBox) -> list[ChannelSide]:
             title = f"{title}, {rate / 1000:g} kHz"
         sides.append(ChannelSide(title, clip, picture))
     return sides
+
+
+def _part(row: Mapping[str, Any]) -> tuple[float, float | None]:
+    """Where in its file an utterance begins, and how long it is: a segment states both."""
+    offset_s, duration_s = (row.get(name) for name in ("offset", "duration"))
+    return (
+        float(offset_s) if isinstance(offset_s, int | float) else 0.0,
+        float(duration_s) if isinstance(duration_s, int | float) and duration_s > 0 else None,
+    )
 
 
 def spectrogram_db(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:

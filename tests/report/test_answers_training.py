@@ -30,10 +30,10 @@ def experiment(folder: Path, *stages: StageState) -> Experiment:
     return Experiment(folder=folder, title="t", stages=list(stages), runs=read_runs(folder))
 
 
-@pytest.mark.parametrize(("best", "verdict"), [(3.5, "met"), (3.51, "not met")])
+@pytest.mark.parametrize(("best", "verdict"), [(2.0, "met"), (2.01, "not met")])
 def test_the_aim_is_met_from_exactly_so_much_on(tmp_path, best, verdict):
-    make_run(tmp_path / "encoder", [validation(0, 5.0), validation(20, best)])
-    answer = loss_fall(experiment(tmp_path, stage(1, "encoder")), 0.30)
+    make_run(tmp_path / "encoder", [validation(0, 4.0), validation(20, best)])
+    answer = loss_fall(experiment(tmp_path, stage(1, "encoder")), 0.50)
     assert answer.verdict == verdict and answer.details[0].endswith(f"lower, {verdict}")
 
 
@@ -83,6 +83,8 @@ def test_parts_of_the_loss_are_named_with_their_weights(tmp_path):
     make_run(tmp_path / "encoder", rows, config="ctc_weight: 3.0\n")
     (detail,) = loss_fall(experiment(tmp_path), 0.30).details
     assert "its parts: llm_loss 2.000 -> 2.000, ctc_loss 3.000 -> 2.000 (counts 3 times)" in detail
+    make_run(tmp_path / "encoder", rows, config="ctc_weight: 0.0\n")
+    assert "its parts" not in loss_fall(experiment(tmp_path), 0.30).details[0]  # CTC is only watched
 
 
 def test_a_start_from_an_adapted_model_is_said_where_the_log_supports_it(tmp_path):
@@ -150,6 +152,7 @@ def test_without_anything_the_answers_say_so(tmp_path):
 def test_memory_is_the_peak_of_each_kind_of_device(tmp_path):
     make_run(tmp_path / "a", [train(1, mem_gb=3.0), train(2, mem_gb=21.25)], env={})
     make_run(tmp_path / "b", [train(1, mem_gb=40.0)], env={"device": "cpu"})
+    make_run(tmp_path / "c", [train(1, mem_gb=4.0)], env={"device": "cpu"})
     answer = memory(experiment(tmp_path))
     assert (
         answer.answer

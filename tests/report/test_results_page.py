@@ -50,3 +50,9 @@ def test_columns_line_up_and_full_width_characters_take_two(tmp_path):
     lines = table(["name", "n"], [["电话", "1"], ["a|b\nc", "22"]], right=[1])
     assert lines == ["| name   |  n |", "| ------ | -: |", "| 电话   |  1 |", "| a\\|b c | 22 |"]
     assert width("电话a") == 5 and width("é") == 1 and len({width(line) for line in lines}) == 1
+
+
+def test_one_validation_has_no_fall(tmp_path):
+    make_run(tmp_path / "ssl", [validation(20, 3.0)])
+    cells = [" ".join(line.split()) for line in results_page(read_experiment(tmp_path)).splitlines()]
+    assert "| ssl | 20 | 3.0000 | 3.0000 | - | - | - | - | - |" in cells

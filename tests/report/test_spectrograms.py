@@ -137,3 +137,14 @@ def test_audio_that_is_gone_leaves_a_note(manifests, tmp_path):
     assert sides[0].picture
     assert sides[1].picture == ""
     assert "gone" in sides[1].clip.note
+
+
+def test_a_segment_of_a_recording_is_shown_alone(tmp_path):
+    path = tmp_path / "recording.wav"
+    soundfile.write(path, np.concatenate([tone(500.0, 3.0), tone(3000.0, 1.0), tone(500.0, 3.0)]), 16000)
+    row = {"audio_filepath": str(path), "offset": 3.0, "duration": 1.0}
+    whole = {"audio_filepath": str(path)}
+    segment, recording = channel_sides((row, whole), ClipBox())
+    assert "spectrogram of 1.0 s" in segment.picture and "spectrogram of 7.0 s" in recording.picture
+    heard, _ = soundfile.read(io.BytesIO(base64.b64decode(segment.clip.uri.partition(",")[2])))
+    assert len(heard) == 16000 and abs(np.fft.rfft(heard)).argmax() == 3000
