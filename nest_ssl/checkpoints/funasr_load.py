@@ -79,7 +79,7 @@ def load_weights_state(
         _tie(state, source)
     absent = absent_sets(wanted, state, source, allow)
     check_finite(state, source)
-    account = load_state(model, state, source, allowed_missing=_keys_of(absent, wanted))
+    account = load_state(model, state, source, allowed_missing=_keys_of(absent, wanted), told=False)
     told = WeightsAccount(source, account, absent, llm_from)
     log.info("%s", told.told())
     return told

@@ -55,12 +55,14 @@ def load_state(
     allowed_unexpected: Iterable[str] = (),
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    told: bool = True,
 ) -> LoadAccount:
     """Copy `state` into `module`; keys and shapes must fit, but for keys that start with an allowed prefix.
 
     `include` and `exclude` choose among the keys of both sides as NeMo does, by parts of the name: one of
     `include` must be in it (none given: all are taken), none of `exclude`.  `source` names the file in
-    messages.  Tensors are cast to the module's dtypes.  Raises ValueError, before anything is copied, with
+    messages.  told: log the counts; False for a caller that says more itself.  Tensors are cast to the module's
+    dtypes.  Raises ValueError, before anything is copied, with
     counts and the first keys of each kind.
     """
     allowed_missing, allowed_unexpected = tuple(allowed_missing), tuple(allowed_unexpected)
@@ -95,7 +97,8 @@ def load_state(
     with torch.no_grad():
         for key in loaded:
             wanted[key].copy_(state[key])
-    log.info("weights %s %s", source, account)
+    if told:
+        log.info("weights %s %s", source, account)
     return account
 
 

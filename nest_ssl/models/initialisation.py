@@ -42,7 +42,7 @@ def initialise(
     include, exclude = _parts(include, "include"), _parts(exclude, "exclude")
     every = () if strict else ("",)
     try:
-        account = load_state(model, state, str(source), every, every, include, exclude)
+        account = load_state(model, state, str(source), every, every, include, exclude, told=False)
     except ValueError as error:
         way_out = (
             "choose with include and exclude, or set strict: false to leave alone what one side lacks"
