@@ -116,7 +116,7 @@ def _environment() -> Environment:
         number=_number,
         percent=lambda value: "–" if finite(value) is None else f"{100 * value:.1f} %",
         took=lambda value: "–" if finite(value) is None else duration_text(value),
-        arrows=lambda text: text.replace(" -> ", " → "),
+        typeset=_typeset,
         breaks=_breaks,
         visible=lambda text: text.replace(" ", "␣"),
     )
@@ -194,6 +194,13 @@ def _weight_keys(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Give the single figures of the choices of joint decoding, in the order of the first."""
     first: Mapping[str, Any] = next(iter(weights.values()), {})
     return [key for key, value in first.items() if isinstance(value, int | float)]
+
+
+def _typeset(text: str) -> str:
+    """Draw arrows, and keep figures with their signs on one line."""
+    for plain, nicer in ((" -> ", " → "), (" %", "\u00a0%"), ("p < ", "p\u00a0<\u00a0")):
+        text = text.replace(plain, nicer)
+    return text
 
 
 def _breaks(text: str) -> Markup:
