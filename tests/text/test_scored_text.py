@@ -2,6 +2,8 @@
 
 import re
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,10 +16,10 @@ from nest_ssl.text.scored_text import RULES, ScoringRules, scored_characters, sc
 
 LANGUAGES = (None, "en", "zh", "es", "fr", "de", "ru", "ja")
 PIECES = """
-    one two ten twenty five hundred thousand million point oh and a double first second percent dollars 1st 21st
-    $5 3.5 1,000 1.000 25 0 05 10:30 50% 100% ¥5 -5 um uh huh mm hmm er hundreds it's iphone mp3 5g , . ' - /
+    one two ten twenty five hundred thousand million point oh and a double first second percent dollars 1st
+    21st $5 3.5 1,000 1.000 25 0 05 10:30 50% 100% ¥5 -5 um uh huh mm hmm er hundreds it's iphone mp3 5g
     二 二十 五 百 千 万 亿 点 幺 零 两 十 嗯 呃 啊 年 3:15 2026-11-22 〇 壹 三点五 百分之 ℃ ½ ² Ⅷ ③ ％ ＄
-    か ア 한 ٣ uno veinte coma vingt cent fünf trois \u0301 \u200b é İ ß ﬁ
+    か ア 한 ٣ uno veinte coma vingt cent fünf trois \u0301 \u200b é İ ß ﬁ , . ' - /
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
 LIKELY = st.lists(st.sampled_from([*PIECES, " ", " ", "\ud800"]), max_size=7).map("".join)
 TEXTS = st.one_of(st.text(max_size=12), LIKELY, st.lists(st.sampled_from(PIECES), max_size=6).map(" ".join))
@@ -229,3 +231,16 @@ def test_traditional_characters_may_count_as_simplified_ones():
     assert rules.characters("電話號碼") == "电话号码"
     assert rules.described()[1] == RULES["simplified"]
     assert scored_characters("電話") == "電話"
+
+
+def test_the_page_shows_what_the_rules_do():
+    page = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    rows = [[cell.strip().strip("`") for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    numbers = [row for row in rows if len(row) == 4 and re.fullmatch("[a-z]{2}", row[0])]
+    assert len(numbers) > 20
+    for language, written, also, counted in numbers:
+        assert [scored_characters(text, language) for text in (written, also)] == [counted, counted]
+    switches = {row[1]: row[2:] for row in rows if len(row) == 4 and row[1].startswith("--no-")}
+    assert switches.keys() == {f"--no-{f.name}" for f in fields(ScoringRules) if f.default is True}
+    for written, counted in switches.values():
+        assert scored_characters(written) == counted
