@@ -61,9 +61,9 @@ def load_state(
 
     `include` and `exclude` choose among the keys of both sides as NeMo does, by parts of the name: one of
     `include` must be in it (none given: all are taken), none of `exclude`.  `source` names the file in
-    messages.  told: log the counts; False for a caller that says more itself.  Tensors are cast to the module's
-    dtypes.  Raises ValueError, before anything is copied, with
-    counts and the first keys of each kind.
+    messages.  told: log the counts; False for a caller that says more itself.  Tensors are cast to the
+    module's dtypes.  Raises ValueError, before anything is copied, with counts and the first keys of each
+    kind.
     """
     allowed_missing, allowed_unexpected = tuple(allowed_missing), tuple(allowed_unexpected)
     include, exclude = tuple(include), tuple(exclude)
