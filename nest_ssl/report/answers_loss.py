@@ -212,7 +212,9 @@ def started_from(run: Run, experiment: Experiment) -> Run | None:
     named = [
         other
         for other in experiment.runs
-        if other.name != run.name and any(f"/{top}/{other.name}/" in f"/{word}" for word in words)
+        if other.name not in (run.name, run.copy_of)
+        and other.copy_of != run.name
+        and any(f"/{top}/{other.name}/" in f"/{word}" for word in words)
     ]
     return max(named, key=lambda other: len(other.name), default=None)
 

@@ -190,3 +190,14 @@ def test_what_came_before_the_first_validation_is_not_held_against_a_stage(tmp_p
     make_run(tmp_path / "ssl", [train(10), validation(10, 4.0), validation(20, 3.9)])
     answer = loss_fall(experiment(tmp_path, stage(3, "ssl")), 0.30)
     assert answer.verdict == "unknown" and "not met after step 10" in answer.details[0]
+
+
+def test_a_run_did_not_start_from_its_own_copy(tmp_path):
+    exp = tmp_path / "nano"
+    for name in ("heads", "base"):
+        rows = [validation(0, 12.0, val_llm_loss=6.0), validation(20, 4.0, val_llm_loss=1.8)]
+        make_run(exp / name, rows, env={"command": ["finetune", "--out", "/was/nano/heads"]})
+    (detail,) = [
+        d for d in loss_fall(experiment(exp, stage(4, "base")), 0.30).details if d.startswith("base")
+    ]
+    assert detail.startswith("base: 12.00 -> 4.000") and "it started" not in detail
