@@ -1,95 +1,157 @@
-"""Each command that a page of docs/ shows names options that its verb or recipe has."""
+"""What README, QUICKSTART and the other pages tell a newcomer to type is right, and runs as written."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
+import os
 import re
 import shlex
-from functools import cache
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from tests.docs.commands import blocks, commands, fault_of, mentioned_calls, whole_calls
 from tests.docs.pages import ROOT, examples
+from tests.recipes.asterisk_archives import write_packages, write_table
+from tests.recipes.test_asterisk_finetune import FEW, LIGHT, OPTIONS
 
-PAGES = [*ROOT.glob("docs/*.md"), *ROOT.glob("egs/*/README.md")]
-COMMAND = re.compile(
-    r"(?:[A-Z_]+=\S+ )*(?:python3? (?:-m nest_ssl\.bin\.\w+|utils/\S+)|bash \S+\.sh)(?: .*)?$"
-)
-
-
-def commands() -> list[str]:
-    """Give every whole command of the pages: in backticks, in fenced and in indented blocks."""
-    found: set[str] = set()
-    for path in PAGES:
-        text = path.read_text(encoding="utf-8")
-        found |= set(re.findall(r"`([^`\n]+)`", text))
-        blocks = [example.text for example in examples(text) if example.language == "bash"]
-        blocks += ["\n".join(re.findall(r"^ {4}(\S.*|    .*)$", text, re.MULTILINE))]
-        for block in blocks:
-            found |= {line.strip() for line in block.replace("\\\n", " ").splitlines()}
-    return sorted(one for one in found if COMMAND.match(one) and "..." not in one and " VERB" not in one)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("egs/*/*.md")])
+RUN_PAGES = ("README.md", "docs/QUICKSTART.md")  # in the order in which one reads them
+QUICK = "bash egs/asterisk/run.sh --preset quick"
+# What is not run as written, and what is done instead.
+REPLACED = {
+    QUICK: "the same recipe with few steps on the prompts of tests/data, before the page",
+    "bash egs/asterisk/run.sh": "the same: 20 minutes",
+    "bash tests/run.sh": "this test is part of it",
+    "git clone URL nest-ssl && cd nest-ssl": "the test makes the clone",
+}
 
 
-class Parsed(Exception):
-    """Carries the parser that a verb would parse its words with, and the words."""
+def page_text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
-@cache
-def parser_of(module: str, words: tuple[str, ...]) -> tuple[argparse.ArgumentParser, list[str]]:
-    """Give the parser that the verb builds, and the words it gives it; the verb goes no further."""
-
-    def stop(self, args=None, namespace=None):
-        raise Parsed(self, list(args or ()))
-
-    with pytest.MonkeyPatch().context() as patched:
-        patched.setattr(argparse.ArgumentParser, "parse_known_args", stop)
-        with pytest.raises(Parsed) as found:
-            importlib.import_module(module).main(list(words))
-    return found.value.args
+def translated(name: str) -> str:
+    """The Chinese page of a page."""
+    return name.replace(".md", "_zh.md")
 
 
-def known_options(parser: argparse.ArgumentParser, words: list[str]) -> set[str]:
-    """Give the options of a parser, and of the sub-command that the words name."""
-    found: set[str] = set()
-    for action in parser._actions:
-        found |= set(action.option_strings)
-        if isinstance(action, argparse._SubParsersAction):
-            for name in set(words) & set(action.choices):
-                found |= known_options(action.choices[name], words)
-    return found
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_calls_in_pages_are_taken_by_their_verbs(page):
+    text = page.read_text(encoding="utf-8")
+    faults = [(call, fault_of(call, whole=True)) for call in whole_calls(text)]
+    faults += [(call, fault_of(call, whole=False)) for call in mentioned_calls(text)]
+    assert not [f"{call}: {fault}" for call, fault in faults if fault]
 
 
-def words_of(command: str) -> list[str]:
-    """Give the words of a command without what follows a pipe, without variables before it and comments."""
-    words = shlex.split(re.split(r" \| | > |; ", command)[0], comments=True)
-    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
-        words.pop(0)
-    return words
+def test_a_wrong_call_is_found_out():
+    text = page_text("docs/QUICKSTART.md")
+    assert len(whole_calls(text)) > 12
+    broken = text.replace("--hypotheses base=", "--hypothesis-of base=").replace(
+        "--preset quick", "--pre quick"
+    )
+    assert sum(bool(fault_of(call, whole=True)) for call in whole_calls(broken)) >= 2
+    assert fault_of("python3 -m nest_ssl.bin.decode --modell X ...", whole=False)
+    assert not fault_of("python3 -m nest_ssl.bin.decode --model X ...", whole=False)
 
 
-@pytest.mark.parametrize("command", commands())
-def test_options_of_commands_exist(command):
-    words = words_of(command)
-    if words[1] == "-m":
-        parser, given = parser_of(words[2], tuple(words[3:]))
-        asked = {word.split("=")[0] for word in given if re.match(r"--\w", word)}
-        assert asked <= known_options(parser, given), f"{words[2]} lacks an option of {sorted(asked)}"
-        return
-    script = ROOT / words[1]
-    assert script.is_file()
-    sources = [
-        script,
-        script.parents[1] / "run.sh",
-        ROOT / "utils/recipe/options.sh",
-    ]  # local/ passes on to it
-    text = "".join(path.read_text(encoding="utf-8") for path in sources if path.is_file())
-    for option in [word for word in words[2:] if word.startswith("--")]:
-        name = option.removeprefix("--").split("=")[0].replace("-", "[-_]")
-        assert re.search(rf"\b{name}\b", text), f"{words[1]} has no {option}"
+@pytest.mark.parametrize("name", RUN_PAGES)
+def test_both_languages_have_the_same_commands(name):
+    if not (ROOT / translated(name)).exists():
+        pytest.skip(f"{translated(name)} is not written yet")
+    for kind in ("", "fails"):
+        ours, theirs = (
+            [command for block in blocks(page_text(page), kind) for command in commands(block.text)]
+            for page in (name, translated(name))
+        )
+        assert ours == theirs
 
 
-def test_a_wrong_option_is_found_out():
-    parser, given = parser_of("nest_ssl.bin.score", ("--hypothesis", "a=a.jsonl"))
-    assert not {word for word in given if word.startswith("--")} <= known_options(parser, given)
-    assert len(commands()) > 60
+@pytest.mark.parametrize("name", RUN_PAGES)
+def test_files_that_commands_read_come_with_the_checkout(name):
+    """A path of the checkout in a command is there; what a command makes lies in my_*, exp or data."""
+    made = re.compile(r"(egs/asterisk/(exp|data)|my_\w+|exp|data)(/|$)")
+    for block in blocks(page_text(name)):
+        for word in shlex.split(block.text.replace("\\\n", " "), comments=True):
+            path = word.rpartition("=")[2].rstrip(";")
+            if "/" in path and not made.match(path) and not path.startswith(("-", "$")):
+                assert (ROOT / path).exists(), path
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A fresh clone in which the quick run is done: the same recipe, in miniature, without a network."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    clone = folder / "nest-ssl"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    changed = subprocess.run(
+        ["git", "diff", "--name-only", "--diff-filter=d", "HEAD"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    for name in changed:  # what is not committed yet is tested, too
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_bytes((ROOT / name).read_bytes())
+    write_table(clone / "egs" / "asterisk" / "local" / "checksums.tsv")
+    packages = folder / "packages"
+    packages.mkdir()
+    write_packages(packages)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("NEST_")}
+    environment = kept | {"NEST_PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    options = ["--deb-dir", str(packages), *OPTIONS, *FEW, "--base-conf", LIGHT, "--adapt-conf", LIGHT]
+    done = run(f"{QUICK} {shlex.join(options)}", clone, environment)
+    assert done.returncode == 0, done.stdout
+    return clone, environment
+
+
+def run(script: str, clone: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script], cwd=clone, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1500,
+    )  # fmt: skip
+
+
+def script_of(text: str) -> str:
+    """The page as one shell session: its commands in order, each said first, stopped by the first failure."""
+    lines = ["set -e"]
+    for block in blocks(text):
+        for command in commands(block.text):
+            if command not in REPLACED:
+                lines += [f"echo + {shlex.quote(command)}", command]
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUN_PAGES)
+def test_every_command_runs_as_written(name, newcomer):
+    clone, environment = newcomer
+    script = script_of(page_text(name))
+    assert script.count("\necho + ") >= 2
+    done = run(script, clone, environment)
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+@pytest.mark.slow
+def test_the_files_that_the_quickstart_names_are_there_then(newcomer):
+    clone, environment = newcomer
+    assert run(script_of(page_text("docs/QUICKSTART.md")), clone, environment).returncode == 0
+    made = ["report.html", "RESULTS.md", "scores.json", "SCORES.md"]
+    for name in [*made, "decode", "base/train.log", "encoder/model", "lora/metrics.jsonl", "log", ".done"]:
+        assert (clone / "egs/asterisk/exp/small" / name).exists(), name
+    assert (clone / "my_exp" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_wrong_commands_end_with_the_messages_shown(newcomer):
+    clone, environment = newcomer
+    text = page_text("docs/QUICKSTART.md")
+    (block,) = blocks(text, "fails")
+    wrong = commands(block.text)
+    shown = next(each for each in examples(text) if each.line > block.line and each.language == "text")
+    messages = shown.text.splitlines()
+    assert len(wrong) == len(messages)
+    run("mkdir -p my_speech", clone, environment)
+    for command, message in zip(wrong, messages, strict=True):
+        done = run(f"source path.sh\n{command}", clone, environment)
+        assert done.returncode != 0
+        assert message in done.stdout, command
