@@ -141,7 +141,8 @@ score() {
 
 report() {
   local example=()
-  [ -z "$wenetspeech" ] || example=(--channel-example "$near/work/train.jsonl" "$near/audio/train.jsonl")
+  [ -z "$wenetspeech" ] || [ ! -s "$near/work/train.jsonl" ] ||
+    example=(--channel-example "$near/work/train.jsonl" "$near/audio/train.jsonl")
   python3 -m nest_ssl.bin.report "$exp" --title "$title" --data-report "$data/stage0/STAGE0_REPORT.json" \
     "${example[@]}"
 }

@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -25,13 +26,15 @@ from nest_ssl.report.answer import CHANCE, MET, NOT_MET, Aims, Answer
 from nest_ssl.report.experiment import Experiment, read_experiment
 from nest_ssl.report.html_page import html_page
 from nest_ssl.report.results_page import results_page
-from nest_ssl.report.spectrograms import Example, choose_example
+from nest_ssl.report.spectrograms import choose_example
 
 ROOT = Path(__file__).resolve().parents[2]
 AIMS = [each.name for each in fields(Aims)]
 OF_A_RUN = ("metrics.jsonl", "env.json")
 OWN = (*OF_A_RUN, "scores.json", ".done")
-NAMED = 5
+NAMED = 5  # experiments that an error lists
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +49,13 @@ def main(argv: list[str]) -> int:
         environment={"report written by": code_state(ROOT), "report written on": hardware()},
         above=above,
     )
-    example = channel_example(arguments.channel_example)
+    example = None
+    if arguments.channel_example:
+        try:
+            example = choose_example(*arguments.channel_example)
+        except ValueError as error:  # the rest of the report is no worse for it
+            log.warning("no channel example: %s", error)
+            experiment.missing.append(f"no channel example: {error}")
     written = {
         "RESULTS.md": results_page(experiment, above),
         "report.html": html_page(experiment, example, datetime.now()),
@@ -84,11 +93,6 @@ def check_is_experiment(folder: Path) -> None:
 
 def has_trace(folder: Path, names: Sequence[str]) -> bool:
     return any((folder / name).exists() for name in names)
-
-
-def channel_example(paths: Sequence[Path] | None) -> Example | None:
-    """Give an utterance before and after the channel, of a manifest and of what was simulated from it."""
-    return choose_example(*paths) if paths else None
 
 
 def summary(experiment: Experiment) -> list[str]:

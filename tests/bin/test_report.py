@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,13 +27,19 @@ def experiment(tmp_path):
     return exp
 
 
+def plain(page: Path) -> str:
+    """The text of a page without its marks: figures and units are held together, details are in bold."""
+    text = html.unescape(re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")))
+    return text.replace("\u00a0", " ")
+
+
 def test_two_pages_come_out_and_the_answers_are_printed(experiment, capsys):
     assert report.main([str(experiment), "--title", "Nano at 8 kHz", "--aim", "loss_fall=0.5"]) == 0
     printed = capsys.readouterr().out
     assert "Did the loss fall by 50 % or more in each stage? Not met. It fell in encoder 40.0 %" in printed
     assert f"wrote {experiment / 'RESULTS.md'}\nwrote {experiment / 'report.html'}\n" in printed
     for name in ("RESULTS.md", "report.html"):
-        text = (experiment / name).read_text(encoding="utf-8")
+        text = plain(experiment / name)
         assert "Nano at 8 kHz" in text and "It fell in encoder 40.0 %" in text, name
     assert sorted(path.name for path in experiment.iterdir()) == [
         ".done",
@@ -75,13 +84,23 @@ def test_a_data_report_that_is_missing_writes_nothing(experiment, tmp_path):
     assert not (experiment / "RESULTS.md").exists()
 
 
+def test_manifests_without_a_channel_are_said_and_the_rest_is_written(experiment, tmp_path):
+    for name in ("source", "simulated"):
+        (tmp_path / f"{name}.jsonl").write_text('{"id": "a", "audio_filepath": "a.wav"}\n', encoding="utf-8")
+    pair = [str(tmp_path / "source.jsonl"), str(tmp_path / "simulated.jsonl")]
+    assert report.main([str(experiment), "--channel-example", *pair]) == 0
+    assert "* no channel example: " in (experiment / "RESULTS.md").read_text(encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        report.main([str(experiment), "--channel-example", pair[0], str(tmp_path / "nowhere.jsonl")])
+
+
 def test_scores_come_onto_both_pages(experiment):
     rows = [score_row("base", 0.5), score_row("lora", 0.4, step=gain("base", 0.2, 0.001))]
     found = scores(*rows)
     (experiment / "scores.json").write_text(json.dumps(found), encoding="utf-8")
     report.main([str(experiment)])
     for name in ("RESULTS.md", "report.html"):
-        text = (experiment / name).read_text(encoding="utf-8")
+        text = plain(experiment / name)
         assert "lora after base: 50.00 %" in text, name
     assert "**40.00** [39.00, 41.00]" in (experiment / "RESULTS.md").read_text(encoding="utf-8")
 
