@@ -212,3 +212,22 @@ def test_references_are_read_from_manifests_and_messages_lines(tmp_path):
         read_references([tmp_path / "r.jsonl", tmp_path / "r.jsonl"])
     with pytest.raises(ValueError, match="q has no text to score against"):
         read_references([written(tmp_path / "q.jsonl", [{"key": "q"}])])
+
+
+def test_metadata_of_an_utterance_are_put_together_from_all_files():
+    references = {"u0": Utterance("x", None, {"channel": "gsm"}), "u1": Utterance("x", 2.0, {"lang": "en"})}
+    rows = {
+        "u0": {"key": "u0", "text": "x", "duration": 1.0, "channel": {"preset": "p"}, "speaker": "s"},
+        "u1": {"key": "u1", "text": "x", "duration": 9.0, "lang": "zh"},
+    }
+    joined = joined_references([System("a", Path("a"), rows)], references)
+    # a record says more than a name; what is stated first stays
+    assert joined["u0"] == Utterance("x", 1.0, {"channel": {"preset": "p"}, "speaker": "s"})
+    assert joined["u1"] == references["u1"]
+
+
+def test_the_language_that_a_row_states_decides_what_a_hesitation_is():
+    rows = {key: {"key": key, "text": "um yes"} for key in ("en", "de")}
+    references = {key: Utterance("yes", 1.0, {"lang": key}) for key in rows}
+    result = score([System("a", Path("a"), rows)], references, rounds=2)
+    assert result.rows[0].counts.errors[:, 1].tolist() == [0, 1]  # um is a word of German
