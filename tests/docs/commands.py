@@ -105,8 +105,9 @@ def _fault_of_script(script: Path, words: list[str]) -> str:
     if not script.is_file():
         return f"there is no {script.relative_to(ROOT)}"
     text = script.read_text(encoding="utf-8")
-    if script.name != "run.sh" and "run.sh" in text:  # which takes the options of this one as well
-        text += (script.parents[1] / "run.sh").read_text(encoding="utf-8")
+    recipe = script.parents[1] / "run.sh"
+    if recipe.is_file() and "run.sh" in text:  # which takes the options of this one as well
+        text += recipe.read_text(encoding="utf-8")
     if "utils/recipe.sh" in text:
         text += (ROOT / "utils" / "recipe" / "options.sh").read_text(encoding="utf-8")
     for word in words:

@@ -49,7 +49,7 @@ def test_a_wrong_call_is_found_out():
     text = page_text("docs/QUICKSTART.md")
     assert len(whole_calls(text)) > 12
     broken = text.replace("--hypotheses base=", "--hypothesis-of base=").replace(
-        "--preset quick", "--pre quick"
+        "--preset quick", "--sett quick"
     )
     assert sum(bool(fault_of(call, whole=True)) for call in whole_calls(broken)) >= 2
     assert fault_of("python3 -m nest_ssl.bin.decode --modell X ...", whole=False)
