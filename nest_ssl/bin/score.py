@@ -16,9 +16,10 @@ import argparse
 import json
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from nest_ssl.bin.arguments import Parser, Rare, output_file
@@ -41,6 +42,7 @@ from nest_ssl.text.hypotheses import (
 from nest_ssl.text.keyword_choice import TOP, frequent_terms
 from nest_ssl.text.keyword_files import read_keyword_lists
 from nest_ssl.text.keywords import KeywordLists, Keywords
+from nest_ssl.text.languages import known_language
 from nest_ssl.text.score_json import as_json, utterance_rows
 from nest_ssl.text.score_table import page, summary
 from nest_ssl.text.scored_text import ScoringRules
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> int:
         systems,
         references,
         arguments.fields,
-        keywords_of(arguments, rules),
+        keywords_of(arguments, rules, references),
         arguments.baseline,
         arguments.rounds,
         arguments.seed,
@@ -107,14 +109,19 @@ def switches() -> dict[str, bool]:
     return {f.name: f.default for f in fields(ScoringRules) if isinstance(f.default, bool)}
 
 
-def keywords_of(arguments: argparse.Namespace, rules: ScoringRules) -> KeywordLists | None:
+def keywords_of(
+    arguments: argparse.Namespace, rules: ScoringRules, references: Mapping[str, Utterance]
+) -> KeywordLists | None:
+    # keywords state no language, and "veinticinco" is 25 in the references of a Spanish set
+    languages = {known_language(said.language) for said in references.values()}
+    characters = partial(rules.characters, language=languages.pop() if len(languages) == 1 else None)
     if arguments.keywords:
-        return read_keyword_lists(arguments.keywords, rules.characters)
+        return read_keyword_lists(arguments.keywords, characters)
     if arguments.keywords_from:
         texts = [said.text for said in read_references(arguments.keywords_from).values()]
         terms = frequent_terms(texts, arguments.keywords_top)
         if terms:
-            return KeywordLists({"all": Keywords(terms, rules.characters)})
+            return KeywordLists({"all": Keywords(terms, characters)})
         log.warning("%s", NO_KEYWORDS.format(listed(arguments.keywords_from)))
     return None
 

@@ -160,3 +160,19 @@ def test_pairs_to_compare_and_rules_are_chosen(files, tmp_path):
     assert {(one["a"], one["b"]) for one in found["comparisons"]} == {("lora", "base")}
     assert found["rows"][1]["cer"]["errors"] == 6  # the references begin with a capital
     assert not any("lower case" in rule for rule in found["rules"])
+
+
+def test_keywords_are_read_in_the_language_that_all_references_state(tmp_path, capsys):
+    hypotheses, references = tmp_path / "es.jsonl", tmp_path / "ref.jsonl"
+    hypotheses.write_text('{"key": "a", "text": "marque 25"}\n{"key": "b", "text": "marque tres"}\n')
+    references.write_text(
+        '{"key": "a", "text": "Marque veinticinco", "lang": "es"}\n'
+        '{"key": "b", "text": "marque 3", "lang": "es"}\n'
+    )
+    (tmp_path / "keywords.txt").write_text("veinticinco\n3\n")
+    more = ["--references", str(references), "--keywords", str(tmp_path / "keywords.txt")]
+    figures = tmp_path / "scores.json"
+    assert score.main(words({"es": hypotheses}, *more, "--json", str(figures))) == 0
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert found["keywords"] == {"all": ["25", "tres"]}
+    assert "es (text): CER 0.00 WER 0.00 KWER 0.00" in capsys.readouterr().out
