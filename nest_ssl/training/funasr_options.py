@@ -137,8 +137,8 @@ def _check(values: Mapping[str, Any]) -> None:
         raise ValueError("train_conf.max_epoch and train_conf.max_steps: one of them must be set")
     if 0 in (values["max_epoch"], values["max_steps"]):
         raise ValueError(
-            "train_conf.max_epoch and train_conf.max_steps: 0 would train nothing and write the model as it was; "
-            "-1 means no limit"
+            "train_conf.max_epoch and train_conf.max_steps: 0 would train nothing and write the model as it "
+            "was; -1 means no limit"
         )
     kinds = (None, "acc", "loss")
     if values["avg_keep_nbest_models_type"] not in kinds:
