@@ -106,7 +106,8 @@ def start_log(
 ) -> RunLog:
     """Open the run's logs and write down configuration and data."""
     changes = write_configuration(folder, config_yaml)
-    run_log = RunLog(folder, trainer.progress.step, experiment.create_tensorboard_logger)
+    begun_at = trainer.progress.step if resumed else -1  # a run that died before its first checkpoint goes
+    run_log = RunLog(folder, begun_at, experiment.create_tensorboard_logger)
     if resumed:
         progress = trainer.progress
         run_log.message(f"resumed from {resumed} at epoch {progress.epoch} batch {progress.batches}")

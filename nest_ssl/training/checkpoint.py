@@ -128,13 +128,16 @@ class Checkpoints:
         progress.without_gain = 0 if better else progress.without_gain + 1
         return better
 
-    def _keep_if_best(self, last: Path, path: Path, progress: Progress) -> None:
-        if self.options.monitor not in progress.metrics:
+    def check_monitor(self, figures: Mapping[str, float]) -> None:
+        """Raise ValueError if the best checkpoints are to be kept by what is no figure of a validation."""
+        if self.options.save_top_k and self.options.monitor not in figures:
             raise ValueError(
                 f"exp_manager.checkpoint_callback_params.monitor: {self.options.monitor!r} is not a "
-                f"figure of the "
-                f"validation ({', '.join(progress.metrics)})"
+                f"figure of the validation ({', '.join(figures)})"
             )
+
+    def _keep_if_best(self, last: Path, path: Path, progress: Progress) -> None:
+        self.check_monitor(progress.metrics)
         with replaced_directory(path) as temporary:
             for file in last.iterdir():
                 _link_or_copy(file, temporary / file.name)

@@ -21,7 +21,7 @@ from nest_ssl.training.checkpoint import Checkpoints, Progress
 from nest_ssl.training.data_parallel import data_parallel, running_statistics
 from nest_ssl.training.distributed import Ranks, heard_signals
 from nest_ssl.training.log import RunLog, clock, memory_gb
-from nest_ssl.training.options import TrainerOptions
+from nest_ssl.training.options import WHOLE, TrainerOptions
 from nest_ssl.training.protocol import Batch, TrainableModel, TrainingData
 from nest_ssl.training.schedulers import Schedule
 from nest_ssl.training.window import Window
@@ -134,14 +134,28 @@ class Trainer:
         bar = self._bar(self.total_steps, self.progress.step)
         try:
             if self.progress.step == 0 and self.options.num_sanity_val_steps:
-                self._tell_step()
-                self.validate(limit=self.options.num_sanity_val_steps)
+                self.validate_the_start()
             self._train(bar)
         finally:
             bar.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return self.progress
+
+    def validate_the_start(self) -> None:
+        """Validate before the first step, on as many batches as trainer.num_sanity_val_steps says.
+
+        A few batches only show that validation works, as in Lightning.  -1 takes all of them: the figures
+        are then those of the weights to start from, and stand in the logs at step 0.  Neither counts as a
+        validation for checkpoints or early stopping.  Raises ValueError where the monitored figure is none.
+        """
+        started = time.monotonic()
+        self._tell_step()
+        figures = self.validate(limit=self.options.num_sanity_val_steps)
+        if figures:
+            self.checkpoints.check_monitor(figures)
+        if figures and self._log and self.options.num_sanity_val_steps == WHOLE:
+            self._log_validation(figures, started)
 
     @property
     def finished(self) -> bool:
@@ -325,16 +339,7 @@ class Trainer:
         self.progress.metrics = self.validate()
         if not self.progress.metrics:
             return False
-        if self._log:
-            self._log.validation(
-                {
-                    "step": self.progress.step,
-                    "max_steps": self.total_steps,
-                    "epoch": self.progress.epoch,
-                    **self.progress.metrics,
-                    "seconds": round(time.monotonic() - started, 1),
-                }
-            )
+        self._log_validation(self.progress.metrics, started)
         self.checkpoints.note_validation(self.progress)
         self.progress.stopped_early = self._patience_is_over()
         if self.progress.stopped_early:
@@ -344,6 +349,18 @@ class Trainer:
                 f"{self.progress.without_gain} validations"
             )
         return True
+
+    def _log_validation(self, figures: dict[str, float], started: float) -> None:
+        if self._log:
+            self._log.validation(
+                {
+                    "step": self.progress.step,
+                    "max_steps": self.total_steps,
+                    "epoch": self.progress.epoch,
+                    **figures,
+                    "seconds": round(time.monotonic() - started, 1),
+                }
+            )
 
     def _patience_is_over(self) -> bool:
         return 0 < self.options.early_stop_patience <= self.progress.without_gain

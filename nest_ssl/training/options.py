@@ -80,6 +80,8 @@ EXP_MANAGER_ONLY: dict[str, tuple[tuple[Any, ...] | None, str]] = {
     **dict.fromkeys(("files_to_copy", "max_time_per_run"), ((None,), "remove it")),
 }
 
+WHOLE = -1  # of num_sanity_val_steps: all of the validation data, as in Lightning
+
 # Unused parameters are always looked for (data_parallel.py), which the last two ask about.
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 PRECISIONS = {
@@ -99,7 +101,8 @@ class TrainerOptions:
     be set. val_check_interval: an int is micro-batches, counted on across epochs; a float is a share of
     each epoch. loss_weighting: `frames` weighs every counted frame alike over micro-batches and ranks;
     `nemo` averages the means of micro-batches and ranks, as Lightning does.  max_nonfinite_steps: that
-    many skipped steps in a row end the run.  val_at_epoch_end: validate there as well when the interval is a
+    many skipped steps in a row end the run.  num_sanity_val_steps: batches that are validated before the first
+    step; a few show that it works, -1 takes all and writes the figures down at step 0.  val_at_epoch_end: validate there as well when the interval is a
     number of micro-batches.  early_stop_patience: that many validations in a row without a better monitored
     figure end the run; 0 for never.
     """

@@ -210,6 +210,41 @@ def test_validation_comes_at_the_interval_and_at_the_end(tmp_path, interval, acc
     assert [row["step"] for row in log.validations] == expected
 
 
+def test_a_whole_sanity_validation_is_logged_at_step_0_and_not_repeated_on_resume(tmp_path):
+    options = {"num_sanity_val_steps": -1, "val_check_interval": 2}
+    first = make_trainer(tmp_path, ToyModel(noise=0.3), validation=ToyData(3), max_steps=3, **options)
+    expected = first.validate()
+    log = fit(first)
+    assert [row["step"] for row in log.validations] == [0, 2, 3]
+    assert {key: log.validations[0][key] for key in expected} == expected
+    second = make_trainer(tmp_path, ToyModel(noise=0.3), validation=ToyData(3), max_steps=5, **options)
+    assert second.resume() is not None
+    assert [row["step"] for row in fit(second).validations] == [5]
+    plain = make_trainer(
+        tmp_path / "plain", ToyModel(noise=0.3), validation=ToyData(3), max_steps=5, val_check_interval=2
+    )
+    fit(plain)
+    assert equal(weights(plain.model), weights(second.model)), "looking on must not change the training"
+    assert plain.progress.without_gain == second.progress.without_gain
+
+
+def test_a_few_sanity_batches_are_read_and_not_logged(tmp_path):
+    validation = ToyData(3)
+    trainer = make_trainer(tmp_path, validation=validation, max_steps=1, num_sanity_val_steps=2)
+    log = fit(trainer)
+    assert [row["step"] for row in log.validations] == [1]
+    assert validation.served == [(0, 0), (0, 1), (0, 2), (0, 0), (0, 1), (0, 2)]
+
+
+def test_a_monitored_figure_that_is_none_is_said_before_the_first_step(tmp_path):
+    trainer = make_trainer(
+        tmp_path, validation=ToyData(2), num_sanity_val_steps=1, checkpoint={"monitor": "val_wer"}
+    )
+    with pytest.raises(ValueError, match=r"monitor: 'val_wer' is not a figure of the validation \(val_loss"):
+        fit(trainer)
+    assert trainer.progress.step == 0
+
+
 def test_validation_is_the_same_whatever_was_trained_before(tmp_path):
     model = ToyModel(noise=0.5)
     trainer = make_trainer(tmp_path, model, validation=ToyData(2), max_steps=1)
