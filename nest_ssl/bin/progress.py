@@ -1,4 +1,4 @@
-"""Progress of a corpus: a bar with rate and time left on a terminal, a line now and then in a log."""
+"""Progress of a corpus: a bar with rate and time left on a terminal, a line a minute in a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from nest_ssl.bin.terminal import SECONDS_PER_LINE, progress_bar
+from nest_ssl.bin.terminal import SECONDS_PER_LINE, in_log, progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ class CorpusProgress:
     def __init__(self, total: int, name: str, bar: tqdm | None) -> None:
         self._total, self._name = total, name
         self._bar = bar
+        self._logs = bar is None or bar.disable or in_log()
         self._done = self._earlier = 0
         self._audio_s = 0.0
         self._started = self._last_line = time.monotonic()
@@ -37,7 +38,7 @@ class CorpusProgress:
             if elapsed > 1:
                 bar.set_postfix_str(f"{self._audio_s / elapsed:.0f}x real time", refresh=False)
             bar.update(count)
-        elif now - self._last_line >= SECONDS_PER_LINE and elapsed > 0:
+        if self._logs and now - self._last_line >= SECONDS_PER_LINE and elapsed > 0:
             self._last_line = now
             self._log(elapsed)
 

@@ -70,9 +70,9 @@ def progress_bar(
 ) -> tqdm:
     """A tqdm bar with rate and time left on a terminal; a plain line a minute in a log, no bar ever.
 
-    Under a recipe the terminal is the file descriptor named by NEST_PROGRESS_FD (standard output and error
-    are the stage's log there); otherwise standard error, if that is a terminal.  lines=False: for work that
-    writes a log of its own.
+    Under a recipe the terminal is the file descriptor named by NEST_PROGRESS_FD, and standard output and
+    error are the stage's log, which gets its lines as well; otherwise it is standard error, if that is one.
+    lines=False: for work that writes a log of its own.
     """
     stream, silent = _terminal()
     if silent:
@@ -81,9 +81,16 @@ def progress_bar(
     if unit == "B":
         options |= {"unit_scale": True, "unit_divisor": 1000}
     # position 0 also for a bar inside another, such as a validation: it takes the other's line meanwhile
-    return tqdm(
-        total=total, unit=unit, desc=description, initial=initial, smoothing=0.05, position=0, **options
-    )
+    options |= {"unit": unit, "desc": description, "smoothing": 0.05, "position": 0}
+    if lines and in_log():
+        quiet = _LinesNowAndThen(total, unit, description, initial, lines)
+        return _BarAndLines(quiet, total=total, initial=initial, **options)
+    return tqdm(total=total, initial=initial, **options)
+
+
+def in_log() -> bool:
+    """True if standard error is no terminal: somebody may read there, now or later, how far the work is."""
+    return not sys.stderr.isatty()
 
 
 class _LinesNowAndThen(tqdm):
@@ -121,6 +128,19 @@ class _LinesNowAndThen(tqdm):
 
     def _shown(self, count: float) -> str:
         return f"{count / 1e6:.1f} MB" if self.unit == "B" else f"{count:g}"
+
+
+class _BarAndLines(tqdm):
+    """A bar on the recipe's terminal, and the lines of the stage's log."""
+
+    def __init__(self, log_lines: _LinesNowAndThen, **options: Any):
+        self._log_lines = log_lines
+        super().__init__(**options)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count in both."""
+        self._log_lines.update(n)
+        return super().update(n)
 
 
 def _reader_is_gone() -> bool:

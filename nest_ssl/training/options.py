@@ -101,10 +101,10 @@ class TrainerOptions:
     be set. val_check_interval: an int is micro-batches, counted on across epochs; a float is a share of
     each epoch. loss_weighting: `frames` weighs every counted frame alike over micro-batches and ranks;
     `nemo` averages the means of micro-batches and ranks, as Lightning does.  max_nonfinite_steps: that
-    many skipped steps in a row end the run.  num_sanity_val_steps: batches that are validated before the first
-    step; a few show that it works, -1 takes all and writes the figures down at step 0.  val_at_epoch_end: validate there as well when the interval is a
-    number of micro-batches.  early_stop_patience: that many validations in a row without a better monitored
-    figure end the run; 0 for never.
+    many skipped steps in a row end the run.  num_sanity_val_steps: so many batches are validated before the
+    first step, to see that it works; -1 takes all, and the figures are logged at step 0.  val_at_epoch_end:
+    validate there as well when the interval is a number of micro-batches.  early_stop_patience: that many
+    validations in a row without a better monitored figure end the run; 0 for never.
     """
 
     devices: Any = -1

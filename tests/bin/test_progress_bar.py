@@ -10,7 +10,7 @@ import termios
 import pytest
 
 from nest_ssl.bin import terminal
-from nest_ssl.bin.progress import training_bars
+from nest_ssl.bin.progress import corpus_progress, training_bars
 
 
 @pytest.fixture
@@ -89,6 +89,44 @@ def test_a_log_gets_a_line_a_minute_instead_of_a_bar(clock_of, caplog, capfd):
         "extract utt 160/500 (32.0 %) 1 utt/s eta 0:05:40"
     ]
     assert capfd.readouterr().out == ""
+
+
+def test_the_log_of_a_stage_gets_its_lines_though_the_bar_is_on_the_terminal(
+    clock_of, pseudo_terminal, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    master, slave = pseudo_terminal
+    monkeypatch.setenv("NEST_PROGRESS_FD", str(slave))
+    with terminal.progress_bar(500, "utt", "extract", initial=100) as bar:
+        for _ in range(5):
+            clock_of[0] += 20
+            bar.update(20)
+        bar.refresh()
+        assert "40%" in drawn_until(master, "40%")
+    with corpus_progress(1000, "simulate", (1, 2)) as progress:
+        for _ in range(3):
+            clock_of[0] += 50
+            progress.advance(1, 25.0)
+    with training_bars("pretrain")(1000, 0) as steps:  # train.log has these
+        clock_of[0] += 100
+        steps.update(10)
+    assert [record.getMessage() for record in caplog.records] == [
+        "extract utt 160/500 (32.0 %) 1 utt/s eta 0:05:40",
+        "simulate shard 1/2 utterances 2/1000 (0.2 %) audio_s/s 0 eta 13:51:40",
+    ]
+
+
+def test_on_a_terminal_alone_there_is_a_bar_and_no_line(clock_of, pseudo_terminal, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    master, slave = pseudo_terminal
+    with os.fdopen(os.dup(slave), "w", buffering=1) as stream:
+        monkeypatch.setattr(terminal.sys, "stderr", stream)
+        with terminal.progress_bar(500, "utt", "extract") as bar:
+            clock_of[0] += 200
+            bar.update(250)
+            bar.refresh()
+        assert "50%" in drawn_until(master, "50%")
+    assert not caplog.records
 
 
 def test_lines_of_downloads_are_in_megabytes_and_an_unknown_total_has_no_eta(clock_of, caplog):
