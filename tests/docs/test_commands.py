@@ -57,15 +57,49 @@ def test_a_wrong_call_is_found_out():
 
 
 @pytest.mark.parametrize("name", RUN_PAGES)
-def test_both_languages_have_the_same_commands(name):
-    if not (ROOT / translated(name)).exists():
-        pytest.skip(f"{translated(name)} is not written yet")
-    for kind in ("", "fails"):
-        ours, theirs = (
-            [command for block in blocks(page_text(page), kind) for command in commands(block.text)]
-            for page in (name, translated(name))
-        )
-        assert ours == theirs
+def test_both_languages_have_the_same_examples(name):
+    """The same commands, comments apart, and word by word the same output, code and kinds of block."""
+    ours, theirs = (
+        [
+            (each.language, each.kind, commands(each.text) if each.language == "bash" else each.text)
+            for each in examples(page_text(page))
+        ]
+        for page in (name, translated(name))
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", RUN_PAGES)
+def test_both_languages_have_the_same_structure_and_figures(name):
+    """Headings by level, tables row by row, and in each section the same figures."""
+    ours, theirs = (outline(page_text(page)) for page in (name, translated(name)))
+    assert len(ours) == len(theirs)
+    for (title, *here), (their_title, *there) in zip(ours, theirs, strict=True):
+        assert here == there, f"{title} / {their_title}"
+
+
+def outline(text: str) -> list[tuple[str, int, list[int], list[str]]]:
+    """Of each section: its title, level, the borders in each table row, and its figures outside examples."""
+    bare = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = []
+    for section in re.split(r"^(?=#+ )", bare, flags=re.MULTILINE)[1:]:
+        marks, title = section.splitlines()[0].split(" ", 1)
+        rows = [line.count("|") for line in section.splitlines() if line.startswith("|")]
+        figures = re.findall(r"(?<![\w.-])\d[\d.,]*(?<=\d)", section)
+        found.append((title, len(marks), rows, sorted(figures)))
+    return found
+
+
+@pytest.mark.parametrize("name", RUN_PAGES)
+def test_the_languages_lead_to_each_other(name):
+    """Each page to its sister, and a Chinese page to the Chinese page where there is one."""
+    sister = Path(translated(name)).name
+    assert f"]({sister})" in page_text(name)
+    text = page_text(translated(name))
+    assert text.count(f"]({Path(name).name})") == 1
+    others = re.findall(r"\]\(([^)\s#]+\.md)", text.replace(f"]({Path(name).name})", ""))
+    folder = (ROOT / name).parent
+    assert not [link for link in others if (folder / translated(link)).exists()]
 
 
 @pytest.mark.parametrize("name", RUN_PAGES)
