@@ -19,14 +19,25 @@ PASSES = 8  # two are the rule: the second changes nothing
 
 _BESIDE_UNSPACED = re.compile(f"(?<={UNSPACED.pattern}) | (?={UNSPACED.pattern})")
 _APART = CharacterTable(lambda character: f" {character} " if UNSPACED.match(character) else character)
-_VISIBLE = CharacterTable(
-    lambda c: "" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and not c.isspace() else c
-)
+_SELECTORS = re.compile(
+    "[\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)  # invisible marks, as after the heart of an emoji
+
+
+def _visible(character: str) -> str:
+    """Give "" for controls, and for what only says how the character before it is drawn (the keycap of 1️⃣)."""
+    if _SELECTORS.match(character):
+        return ""
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Me") and not character.isspace()
+    return "" if hidden else character
+
+
+_VISIBLE = CharacterTable(_visible)
 
 # In the order in which they are applied, and the sentence for a page.
 RULES = {
     "width": "Full width and other compatible forms become the plain ones (Unicode NFKC: Ａ１ is A1); "
-    "invisible characters go.",
+    "invisible characters and frames around others (1️⃣) go.",
     "simplified": "Traditional Chinese characters become simplified ones (OpenCC: 電話 is 电话).",
     "case": "Letters become lower case.",
     "numbers": "A number counts alike however it is written: 0 to 10 alone as a word, others in digits "

@@ -13,8 +13,8 @@ _HAN = re.compile("[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0002000
 _KANA = re.compile("[\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fd-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
 
-# Scripts that are written without spaces between words.
-UNSPACED = re.compile(f"{_HAN.pattern}|{_KANA.pattern}")
+# Scripts that are written without spaces between words; ー lengthens a kana and is no syllable of its own.
+UNSPACED = re.compile(f"{_HAN.pattern}|{_KANA.pattern}|ー")
 
 _SYLLABIC = re.compile("|".join(script.pattern for script in (_HAN, _KANA, _HANGUL)))
 

@@ -244,3 +244,23 @@ def test_the_page_shows_what_the_rules_do():
     assert switches.keys() == {f"--no-{f.name}" for f in fields(ScoringRules) if f.default is True}
     for written, counted in switches.values():
         assert scored_characters(written) == counted
+
+
+@pytest.mark.parametrize(
+    ("text", "as_scored"),
+    [
+        ("hello \u2764\ufe0f", "hello"),  # the selector after the heart is invisible: no character, no word
+        ("1\ufe0f\u20e3 now", "one now"),
+        ("葛\U000e0100城", "葛城"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467 ok \U0001f44d\U0001f3fd", "ok"),
+    ],
+)
+def test_what_is_invisible_is_neither_character_nor_word(text, as_scored):
+    assert ScoringRules().characters(text) == as_scored
+    assert ScoringRules().words(text).replace(" ", "") == as_scored.replace(" ", "")
+
+
+def test_a_long_vowel_of_japanese_is_a_character_without_spaces():
+    rules = ScoringRules()
+    assert rules.characters("スーパー OK") == rules.characters("スーパーOK") == "スーパーok"
+    assert rules.words("スーパーOK") == "ス ー パ ー ok"
