@@ -18,9 +18,9 @@ def answers(experiment: Experiment, aims: Aims) -> list[Answer]:
     return [
         progress(experiment),
         loss_fall(experiment, aims.loss_fall),
-        cer_change(experiment.scores, aims.cer_gain),
-        rates(experiment.scores, aims),
+        cer_change(experiment.scores, aims.cer_gain, experiment.further),
+        rates(experiment.scores, aims, experiment.further),
         keywords(experiment.scores),
-        conditions(experiment.scores, experiment.utterances),
+        conditions(experiment.scores, experiment.utterances, experiment.further),
         memory(experiment),
     ]

@@ -1,4 +1,7 @@
-"""Answers from scores.json: what each stage did to CER, the rates, keywords, and where it helped most."""
+"""Answers from the scores: what each stage did to CER, the rates, keywords, and where it helped most.
+
+The test set of scores.json decides; what further sets say stands beside it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from nest_ssl.report.answer import CHANCE, MET, NOT_MET, P_LIMIT, UNKNOWN, Aims, Answer
 from nest_ssl.report.runs import finite
+from nest_ssl.report.scores_file import MAIN, ScoredSet
 from nest_ssl.report.words import counted, p_value, percent
 from nest_ssl.text.bootstrap import paired_p_value, resampled_rates
 from nest_ssl.text.conditions import NOT_STATED
@@ -17,7 +21,7 @@ from nest_ssl.text.scoring import FEW, HEADLINE
 
 NO_SCORES = "No system has been scored yet."
 DRAWS = 5_000_000  # of utterances at most for one p: the report is to take seconds
-SHOWN = 16  # conditions that are listed: half of them the best, half the worst
+SHOWN = 16  # conditions that are listed: large ones before small ones, of too many the best and the worst
 
 Scores = Mapping[str, Any] | None
 Row = Mapping[str, Any]
@@ -46,7 +50,7 @@ def compared(scores: Scores) -> tuple[Row, Row] | None:
     return first, rows[-1]
 
 
-def cer_change(scores: Scores, aim: float | None) -> Answer:
+def cer_change(scores: Scores, aim: float | None, further: Sequence[ScoredSet] = ()) -> Answer:
     """Answer what each stage did to CER, and whether that may be chance."""
     question = "Did the character error rate fall?"
     if aim is not None:
@@ -60,28 +64,50 @@ def cer_change(scores: Scores, aim: float | None) -> Answer:
             else NO_SCORES
         )
         return Answer(question, text, UNKNOWN)
-    before, after = pair
     details = list(_steps(scores))
-    rates = rate_of(before, "cer"), rate_of(after, "cer")
-    if rates[0] is None or rates[1] is None:
+    for other in further:
+        told = _change_of(other.scores)
+        details += [f"on the test set {other.name}: {told.words}"] if told else []
+    change = _change_of(scores)
+    if change is None:
         return Answer(question, "The references have no characters to count.", UNKNOWN, details)
-    found = after.get("gain") or _comparison(scores, before["system"], after["system"]) or {}
-    gain = 1 - rates[1] / rates[0] if rates[0] else 0.0
-    text = f"{percent(rates[0], 2)} ({before['system']}) -> {percent(rates[1], 2)} ({after['system']}): "
-    text += f"{_lower(gain)}{_certainty(found)}"
-    p = _p(found)
-    if p is not None and p >= P_LIMIT:
-        text += ", which may be chance"
+    gain, p = change.gain, change.p
     if aim is not None:
         verdict = MET if gain >= aim else NOT_MET
     elif p is None:
         verdict = ""
     else:
         verdict = CHANCE if p >= P_LIMIT else MET if gain > 0 else NOT_MET
-    return Answer(question, f"{text}.", verdict, details)
+    return Answer(question, f"{change.words}.", verdict, details)
 
 
-def rates(scores: Scores, aims: Aims) -> Answer:
+@dataclass(frozen=True)
+class _CerChange:
+    gain: float  # relative
+    p: float | None
+    words: str
+
+
+def _change_of(scores: Scores) -> _CerChange | None:
+    """What became of CER from the baseline to the last system; None where it cannot be told."""
+    pair = compared(scores)
+    if pair is None:
+        return None
+    before, after = pair
+    then, now = rate_of(before, "cer"), rate_of(after, "cer")
+    if then is None or now is None:
+        return None
+    found = after.get("gain") or _comparison(scores, before["system"], after["system"]) or {}
+    gain = 1 - now / then if then else 0.0
+    words = f"{percent(then, 2)} ({before['system']}) -> {percent(now, 2)} ({after['system']}): "
+    words += f"{_lower(gain)}{_certainty(found)}"
+    p = _p(found)
+    if p is not None and p >= P_LIMIT:
+        words += ", which may be chance"
+    return _CerChange(gain, p, words)
+
+
+def rates(scores: Scores, aims: Aims, further: Sequence[ScoredSet] = ()) -> Answer:
     """Answer the rates of the last system, and of all of them."""
     question = "What are the error rates now?"
     rows = headline_rows(scores)
@@ -100,6 +126,10 @@ def rates(scores: Scores, aims: Aims) -> Answer:
         parts.append(word)
     verdict = NOT_MET if NOT_MET in verdicts else MET if verdicts else ""
     details = [f"{row['system']}: {_all_rates(row)}" for row in rows]
+    for other in further:
+        details += [
+            f"{other.name}, {row['system']}: {_all_rates(row)}" for row in headline_rows(other.scores)
+        ]
     text = f"{last['system']}: {', '.join(parts)}." if parts else "The references are empty."
     return Answer(question, text, verdict, details)
 
@@ -127,50 +157,73 @@ def keywords(scores: Scores) -> Answer:
     return Answer(question, f"{text}.", details=details)
 
 
-def conditions(scores: Scores, utterances: Sequence[Row] = ()) -> Answer:
-    """Answer on which channels and in which domains the adaptation changed most.
+def conditions(scores: Scores, utterances: Sequence[Row] = (), further: Sequence[ScoredSet] = ()) -> Answer:
+    """Answer on which channels and in which domains the adaptation changed most, on all test sets.
 
     utterances: of `score --utterances`, for paired tests; without them overlapping intervals are said.
     """
     question = "Where did it help most, and where did it harm?"
-    pair = compared(scores)
-    if pair is None:
+    main = ScoredSet(MAIN, dict(scores) if scores else None, [dict(row) for row in utterances])
+    sets = {each.name: each for each in (main, *further)}
+    pairs = {name: pair for name, each in sets.items() if (pair := compared(each.scores))}
+    if not pairs:
         rows = headline_rows(scores)
         return Answer(question, "There is one system alone." if rows else NO_SCORES, UNKNOWN)
-    same = (scores or {}).get("same_for_all") or {}
-    told = ", ".join(f"{name} {value}" for name, value in same.items() if value != NOT_STATED)
-    changes = sorted(_condition_changes(*pair), key=lambda change: change.points)
+    alike = {name: told for name in pairs if (told := _same_for_all(sets[name].scores))}
+    changes = sorted(
+        (change for name, pair in pairs.items() for change in _condition_changes(*pair, name)),
+        key=lambda change: change.points,
+    )
     if not changes:
         text = "It cannot be told: the scored rows do not state channel, codec, language or speaker."
+        told = "; ".join(alike.values())
         return Answer(question, f"All utterances are alike: {told}." if told else text, UNKNOWN)
     enough = [change for change in changes if change.utterances >= FEW]
-    shown = [*changes[: SHOWN // 2], *changes[SHOWN // 2 :][-SHOWN // 2 :]]
-    names = [str(row["system"]) for row in pair]
+    shown = _ends(enough, SHOWN)
+    shown += _ends([change for change in changes if change.utterances < FEW], SHOWN - len(shown))
     told_of = {*shown, *enough[:1], *enough[-1:]}
-    words = {change: change.words + _chance(change, names, utterances) for change in told_of}
-    details = [f"{change.name}: {words[change]}" for change in shown]
+    words = {
+        change: change.words
+        + _chance(change, [str(row["system"]) for row in pairs[change.of]], sets[change.of].utterances)
+        for change in told_of
+    }
+    name = (lambda change: f"{change.of}: {change.name}") if further else (lambda change: change.name)
+    details = [f"{name(change)}: {words[change]}" for change in shown]
     if len(shown) < len(changes):
-        left_out = f"{counted(len(changes) - len(shown), 'condition')} in between: see the scores"
-        details.insert(SHOWN // 2, left_out)
-    details += [f"the same for all: {told}"] if told else []
+        details.append(f"{counted(len(changes) - len(shown), 'more condition')}: see the scores")
+    for of, told in alike.items():
+        details.append(f"the same for all{f' of {of}' if further else ''}: {told}")
     if not enough:
         text = f"It cannot be told: no condition has {FEW} utterances, from which on its rate says something."
         return Answer(question, text, UNKNOWN, details)
     best, worst = enough[0], enough[-1]
-    parts = [f"Most in {best.name}: {words[best]}" if best.points < 0 else "It helped nowhere"]
+    parts = [f"Most in {name(best)}: {words[best]}" if best.points < 0 else "It helped nowhere"]
     if worst.points > 0:
-        parts.append(f"it harmed most in {worst.name}: {words[worst]}")
+        parts.append(f"it harmed most in {name(worst)}: {words[worst]}")
     elif best.points < 0:
-        parts.append(
-            "it harmed nowhere" + (f"; least in {worst.name}: {words[worst]}" if worst != best else "")
-        )
+        least = f"; least in {name(worst)}: {words[worst]}" if worst != best else ""
+        parts.append(f"it harmed nowhere{least}")
     return Answer(question, f"{'; '.join(parts)}.", details=details)
+
+
+def _ends(changes: Sequence[_Change], most: int) -> list[_Change]:
+    """The first and the last of a list that is longer than `most`."""
+    if len(changes) <= most:
+        return list(changes)
+    last = most // 2
+    return [*changes[: most - last], *changes[len(changes) - last :]]
+
+
+def _same_for_all(scores: Scores) -> str:
+    same = (scores or {}).get("same_for_all") or {}
+    return ", ".join(f"{name} {value}" for name, value in same.items() if value != NOT_STATED)
 
 
 @dataclass(frozen=True)
 class _Change:
     """What became of CER in one condition; `points` as a share, below 0 for fewer errors."""
 
+    of: str  # the test set
     condition: str
     value: str
     points: float
@@ -217,7 +270,7 @@ def _comparison(scores: Scores, a: str, b: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _condition_changes(before: Row, after: Row) -> Iterator[_Change]:
+def _condition_changes(before: Row, after: Row, of: str) -> Iterator[_Change]:
     """Every value of every condition that both systems have; what no row states is no condition."""
     for condition, values in (after.get("conditions") or {}).items():
         for value, now in values.items():
@@ -228,7 +281,7 @@ def _condition_changes(before: Row, after: Row) -> Iterator[_Change]:
             number = int(finite(now.get("utterances")) or 0)
             words = f"CER {percent(rates[0], 2)} -> {percent(rates[1], 2)} on {counted(number, 'utterance')}"
             overlap = _overlap(then["cer"], now["cer"])
-            yield _Change(condition, value, rates[1] - rates[0], number, words, overlap)
+            yield _Change(of, condition, value, rates[1] - rates[0], number, words, overlap)
 
 
 def _chance(change: _Change, systems: Sequence[str], utterances: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ from nest_ssl.report.answer import Aims, Answer
 from nest_ssl.report.answers import answers
 from nest_ssl.report.data_reports import DataSet, data_reports_near, read_data_report
 from nest_ssl.report.runs import Run, read_runs
-from nest_ssl.report.scores_file import read_scores, read_utterances
+from nest_ssl.report.scores_file import ScoredSet, read_further_sets, read_scores, read_utterances
 from nest_ssl.report.setting_changes import setting_changes
 from nest_ssl.report.stages import Call, StageState, read_calls, read_stages
 from nest_ssl.report.surroundings import Command, commands_of, environment_of
@@ -30,6 +30,7 @@ class Experiment:
     runs: list[Run] = field(default_factory=list)
     scores: dict[str, Any] | None = None
     utterances: list[dict[str, Any]] = field(default_factory=list)
+    further: list[ScoredSet] = field(default_factory=list)  # test sets beside the one of `scores`
     data: list[DataSet] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     setting_changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # key: {run: value}
@@ -80,6 +81,7 @@ def read_experiment(
         runs=runs,
         scores=scores,
         utterances=read_utterances(folder / "utterances.jsonl", missing if scores else []),
+        further=read_further_sets(folder, missing),
         data=_data(data_reports, [stage.folder for stage in stages], folder, missing),
         setting_changes=setting_changes(runs, folder, above),
         environment={**environment_of(runs), **(environment or {})},

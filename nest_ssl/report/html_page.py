@@ -16,24 +16,14 @@ from nest_ssl.report.audio_clips import Clip, ClipBox
 from nest_ssl.report.experiment import Experiment
 from nest_ssl.report.plots import styles_of
 from nest_ssl.report.runs import finite
-from nest_ssl.report.score_figures import (
-    NAMES,
-    WHEN_FEW,
-    condition_figures,
-    conditions_of,
-    headline_rows,
-    keyword_rows,
-    other_outputs,
-    pairs_of,
-    rate_figures,
-    rate_text,
-)
+from nest_ssl.report.score_figures import headline_rows, rate_text
+from nest_ssl.report.score_view import score_view
+from nest_ssl.report.scores_file import MAIN, ScoredSet
 from nest_ssl.report.spectrograms import Example, channel_facts, channel_sides
 from nest_ssl.report.timeline import duration_text, timeline
 from nest_ssl.report.training_figures import run_figures, shared_figures
 from nest_ssl.report.utterance_views import Utterance, worst_utterances
 from nest_ssl.text.keywords import DEFINITION
-from nest_ssl.text.scoring import HEADLINE
 
 TEMPLATES = Path(__file__).parent / "templates"
 OPEN_RUNS = 8  # runs whose curves are unfolded; those of control runs are folded
@@ -53,13 +43,14 @@ def html_page(
     channel_example: (source row, simulated row) with absolute audio_filepath, as spectrograms.choose_example
     gives; now: up to when the bar of a running stage is drawn. Audio that is gone is said beside its text.
     """
-    scores = experiment.scores or {}
+    main = ScoredSet(MAIN, experiment.scores, experiment.utterances)
     runs = [run for run in experiment.runs if run.copy_of is None]
-    systems = [str(row["system"]) for row in headline_rows(scores)]
-    styles = styles_of([run.name for run in runs] + systems)
+    systems = [
+        str(row["system"]) for e in (main, *experiment.further) for row in headline_rows(e.scores or {})
+    ]
+    styles = styles_of(list(dict.fromkeys([run.name for run in runs] + systems)))
     clips = ClipBox()
     sides = channel_sides(channel_example, clips) if channel_example else []
-    same = scores.get("same_for_all") or {}
     system, by_errors, by_rate = worst_utterances(experiment.utterances)
     sounds = _clips(experiment.folder, [*by_errors, *by_rate], clips)
     context: dict[str, Any] = {
@@ -73,22 +64,9 @@ def html_page(
         "open_runs": [run.name for run in runs if not run.name.startswith("control_")][:OPEN_RUNS],
         "shared": shared_figures(runs, styles),
         "run_styles": {run.name: styles[run.name] for run in runs},
-        "system_styles": {name: styles[name] for name in systems},
-        "scores": scores,
-        "same": same,
-        "headline": HEADLINE,
-        "metrics": [m for m in NAMES if any(row.get(m) for row in scores.get("rows", []))],
-        "metric_names": NAMES,
-        "rate_figures": rate_figures(scores, styles),
-        "other_outputs": other_outputs(scores, styles),
-        "condition_figures": condition_figures(scores, styles),
-        "conditions": conditions_of(scores),
-        "when_few": WHEN_FEW,
-        "pairs": pairs_of(scores),
-        "pair_metrics": [m for m in NAMES if any(m in found for found in pairs_of(scores).values())],
-        "lost": _lost(scores),
+        "main": score_view(main, styles, "scores"),
+        "further": [score_view(e, styles, f"set-{i}") for i, e in enumerate(experiment.further, start=1)],
         "keyword_definition": DEFINITION,
-        "keyword_rows": keyword_rows(scores),
         "worst_system": system,
         "worst": [("Most errors", by_errors), ("Highest error rate of the others", by_rate)],
         "sounds": sounds,
@@ -135,10 +113,12 @@ def _glance(experiment: Experiment) -> list[tuple[str, str]]:
                 found.append((state.capitalize(), named))
     if experiment.runs:
         found.append(("Training runs", str(sum(run.copy_of is None for run in experiment.runs))))
-    counted = (experiment.scores or {}).get("counted") or {}
-    if counted.get("utterances"):
-        minutes = (finite(counted.get("audio_s")) or 0.0) / 60
-        found.append(("Test set", f"{counted['utterances']} utterances, {minutes:.1f} min"))
+    sets = {"Test set": experiment.scores, **{f"Set {each.name}": each.scores for each in experiment.further}}
+    for name, scores in sets.items():
+        counted = (scores or {}).get("counted") or {}
+        if counted.get("utterances"):
+            minutes = (finite(counted.get("audio_s")) or 0.0) / 60
+            found.append((name, f"{counted['utterances']} utterances, {minutes:.1f} min"))
     times = [run.ended for run in experiment.runs if run.ended] + [s.ended for s in stages if s.ended]
     if times:
         found.append(("Last change", f"{max(times):%Y-%m-%d %H:%M}"))
@@ -177,17 +157,6 @@ def _changes(changes: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> 
             before = value
         rows.append((key, cells))
     return {"runs": runs, "rows": rows, "controls": controls}
-
-
-def _lost(scores: Mapping[str, Any]) -> list[str]:
-    """Say which systems have utterances without a text: failed, missing in their file, or empty."""
-    told = []
-    for row in headline_rows(scores):
-        counts = {word: row.get(word) or 0 for word in ("failed", "missing", "empty")}
-        named = {word: n if isinstance(n, int) else len(n) for word, n in counts.items()}
-        if any(named.values()):
-            told.append(f"{row['system']}: " + ", ".join(f"{n} {word}" for word, n in named.items() if n))
-    return told
 
 
 def _weight_keys(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:

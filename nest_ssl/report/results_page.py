@@ -10,9 +10,16 @@ from nest_ssl.report.answer import Answer
 from nest_ssl.report.data_reports import DataSet
 from nest_ssl.report.experiment import Experiment
 from nest_ssl.report.runs import Run
+from nest_ssl.report.scores_file import ScoredSet
 from nest_ssl.report.tables import table
 from nest_ssl.report.words import counted, hours, percent, spelled
-from nest_ssl.text.score_table import score_lines
+from nest_ssl.text.score_table import (
+    comparison_lines,
+    condition_lines,
+    headline_lines,
+    keyword_lines,
+    score_lines,
+)
 
 LINKS = {
     "report.html": "the same with curves, spectrograms and utterances to listen to",
@@ -27,9 +34,10 @@ TIME = "%Y-%m-%d %H:%M"
 def results_page(experiment: Experiment, above: tuple[Path, ...] = ()) -> str:
     """Give RESULTS.md.  above: folders that are left out of the paths in commands."""
     parts = [
-        [f"# {experiment.title}", "", *_links(experiment.folder), ""],
+        [f"# {experiment.title}", "", *_links(experiment), ""],
         ["## Questions and answers", "", *_answers(experiment.answers)],
         _scores(experiment.scores),
+        *(_further(each) for each in experiment.further),
         _training(experiment.runs),
         _data(experiment.data),
         _stages(experiment),
@@ -41,10 +49,15 @@ def results_page(experiment: Experiment, above: tuple[Path, ...] = ()) -> str:
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
 
-def _links(folder: Path) -> Iterator[str]:
-    # report.html is written together with this page
-    for name, what in LINKS.items():
-        if name == "report.html" or (folder / name).exists():
+def _links(experiment: Experiment) -> Iterator[str]:
+    named = dict(LINKS)
+    for each in experiment.further:
+        for name in list(LINKS)[1:]:
+            stem, dot, suffix = name.partition(".")
+            named[f"{stem}_{each.name}{dot}{suffix}"] = f"{LINKS[name]}, of the test set {each.name}"
+    for name, what in named.items():
+        # report.html is written together with this page
+        if name == "report.html" or (experiment.folder / name).exists():
             yield f"* [{name}]({name}): {what}"
 
 
@@ -63,6 +76,22 @@ def _scores(scores: dict[str, Any] | None) -> list[str]:
     if not scores:
         return ["## Scores", "", "Nothing has been scored yet.", ""]
     return ["## Scores", "", *score_lines(scores)]
+
+
+def _further(each: ScoredSet) -> list[str]:
+    """A further test set: its tables, headings one level lower; definitions are those of the main one."""
+    scores = each.scores or {}
+    counted = scores["counted"]
+    lines = [
+        f"## Test set {each.name}",
+        "",
+        f"{counted['utterances']} utterances, {counted['audio_s'] / 60:.1f} min of audio, "
+        f"{counted['characters']} reference characters; scored as the main set is.",
+        "",
+    ]
+    for section in (headline_lines, comparison_lines, condition_lines, keyword_lines):
+        lines += [f"#{line}" if line.startswith("##") else line for line in section(scores)]
+    return lines
 
 
 def _training(runs: list[Run]) -> list[str]:

@@ -1,9 +1,13 @@
-"""scores.json and utterances.jsonl as nest_ssl.bin.score writes them; of anything else it is said why not."""
+"""scores.json and utterances.jsonl as nest_ssl.bin.score writes them; of anything else it is said why not.
+
+Beside them scores_NAME.json and utterances_NAME.jsonl are those of a further test set, NAME.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,30 @@ ROW_WORDS = ("system", "field", "kind")
 ROW_FIGURES = ("cer", "wer", "kwer", "gain", "step", "conditions", "keywords")
 ROW_LISTS = ("failed", "missing", "absent")
 COUNTS = ("utterances", "without_speech", "audio_s", "without_duration", "characters", "words")
+
+MAIN = "main"  # how the set of scores.json is called where there are others
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """What systems scored on one test set."""
+
+    name: str
+    scores: dict[str, Any] | None
+    utterances: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_further_sets(folder: Path, missing: list[str]) -> list[ScoredSet]:
+    """Give the test sets beside the main one, by name; what cannot be read is said in `missing`."""
+    found = []
+    for path in sorted(folder.glob("scores_*.json")):
+        name = path.stem.removeprefix("scores_")
+        if name == MAIN:
+            missing.append(f"{path} has the name of the set of scores.json; call it otherwise")
+        elif name and (scores := read_scores(path, missing)):
+            rows = read_utterances(folder / f"utterances_{name}.jsonl", missing)
+            found.append(ScoredSet(name, scores, rows))
+    return found
 
 
 def read_scores(path: Path, missing: list[str]) -> dict[str, Any] | None:

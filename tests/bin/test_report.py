@@ -105,6 +105,26 @@ def test_scores_come_onto_both_pages(experiment):
     assert "**40.00** [39.00, 41.00]" in (experiment / "RESULTS.md").read_text(encoding="utf-8")
 
 
+def test_a_further_test_set_has_a_section_on_both_pages(experiment):
+    group = {"utterances": 9, "few": True, "hours": 0.1, "cer": {"rate": 0.4, "low": 0.3, "high": 0.5}}
+    row = score_row("encoder", 0.4321, conditions={"codec": {"amr_nb": group, "g729": group}})
+    for name, rows in (
+        ("scores", [score_row("base", 0.5)]),
+        ("scores_simulated", [score_row("base", 0.6, conditions={}), row]),
+    ):
+        (experiment / f"{name}.json").write_text(json.dumps(scores(*rows)))
+    (experiment / "SCORES_simulated.md").write_text("#\n")
+    assert report.main([str(experiment)]) == 0
+    text = (experiment / "RESULTS.md").read_text(encoding="utf-8")
+    section = text[text.index("## Test set simulated") :]
+    assert section.index("43.21") < section.index("#### Codec") < section.index("| amr_nb | 9*")
+    assert "[SCORES_simulated.md](SCORES_simulated.md)" in text
+    page = (experiment / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="set-1"') :]
+    assert "Test set simulated" in section and "CER by codec; amr_nb · 9 utt. *: 40.0 %" in section
+    assert '<a href="#set-1">Set simulated</a>' in page
+
+
 def test_the_verb_starts_without_torch(experiment):
     program = (
         "import sys; from nest_ssl.bin.report import main; main(sys.argv[1:]); "

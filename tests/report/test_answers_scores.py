@@ -6,6 +6,7 @@ import pytest
 
 from nest_ssl.report.answer import Aims
 from nest_ssl.report.answers_scores import cer_change, conditions, keywords, rates
+from nest_ssl.report.scores_file import ScoredSet
 from tests.report.experiments import gain, rate, score_row
 
 
@@ -117,7 +118,7 @@ def test_conditions_with_few_utterances_are_not_named_as_the_largest():
         "Most in codec gsm: CER 60.00 % -> 40.00 % on 40 utterances; "
         "it harmed most in codec g711a: CER 30.00 % -> 35.00 % on 50 utterances."
     )
-    assert [detail.split(":")[0] for detail in answer.details] == ["codec amr", "codec gsm", "codec g711a"]
+    assert [detail.split(":")[0] for detail in answer.details] == ["codec gsm", "codec g711a", "codec amr"]
 
 
 def test_conditions_that_nobody_states_are_no_conditions():
@@ -164,5 +165,40 @@ def test_of_many_conditions_the_ends_are_listed_and_large_ones_named():
     answer = conditions(scores(score_row("a", 0.5, conditions=before), score_row("b", 0.4, conditions=after)))
     assert answer.answer.startswith("Most in speaker s15: CER 50.00 % -> 45.00 %")
     names = [detail.split(":")[0] for detail in answer.details]
-    assert names[:8] == [f"speaker s{i:02d}" for i in range(8)]
-    assert names[8] == "14 conditions in between" and names[9:] == [f"speaker s{i}" for i in range(22, 30)]
+    few = [*range(8), *range(23, 30)]
+    assert names == ["speaker s15", *(f"speaker s{i:02d}" for i in few), "14 more conditions"]
+
+
+def test_conditions_of_all_test_sets_count_and_are_told_with_their_set():
+    real = {"duration": {"short": cell(0.5, 40)}}, {"duration": {"short": cell(0.4, 40)}}
+    calls = {"codec": {"amr": cell(0.6, 35)}}, {"codec": {"amr": cell(0.3, 35)}}
+    main, other = (
+        scores(score_row("base", 0.5, conditions=before), score_row("lora", 0.4, conditions=after), **more)
+        for (before, after), more in ((real, {}), (calls, {"same_for_all": {"lang": "en"}}))
+    )
+    rows = [
+        row | {"conditions": {"codec": "amr"}} for row in spoken("base", [6] * 35) + spoken("lora", [3] * 35)
+    ]
+    answer = conditions(main, [], [ScoredSet("simulated", other, rows)])
+    assert answer.answer == (
+        "Most in simulated: codec amr: CER 60.00 % -> 30.00 % on 35 utterances, p < 0.001; "
+        "it harmed nowhere; least in main: duration short: CER 50.00 % -> 40.00 % on 40 utterances."
+    )
+    assert answer.details[-1] == "the same for all of simulated: lang en"
+    alone = conditions(None, [], [ScoredSet("simulated", other, rows)])
+    assert alone.answer.startswith("Most in simulated: codec amr")
+
+
+def test_what_further_sets_say_does_not_decide():
+    main = scores(score_row("base", 0.5), score_row("lora", 0.4, gain=gain("base", 0.2, 0.01)))
+    other = scores(score_row("base", 0.6), score_row("lora", 0.9, gain=gain("base", -0.5, 0.6)))
+    further = [ScoredSet("simulated", other)]
+    change = cer_change(main, None, further)
+    assert change.verdict == "met"
+    assert change.details[-1] == (
+        "on the test set simulated: 60.00 % (base) -> 90.00 % (lora): 50.0 % higher [-52.0, -48.0], p 0.600, "
+        "which may be chance"
+    )
+    told = rates(main, Aims(cer=0.45), further)
+    assert told.verdict == "met"
+    assert told.details[-1].startswith("simulated, lora: CER 90.00 %")

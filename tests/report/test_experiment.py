@@ -66,6 +66,19 @@ def test_utterances_that_are_no_objects_are_counted(tmp_path):
     assert any("utterances.jsonl: 2 lines" in line for line in found.missing)
 
 
+def test_further_test_sets_are_found_by_their_names(tmp_path):
+    (tmp_path / "scores.json").write_text(json.dumps(scores(score_row("a", 0.5))))
+    (tmp_path / "scores_dev_calls.json").write_text(json.dumps(scores(score_row("a", 0.4))))
+    (tmp_path / "utterances_dev_calls.jsonl").write_text('{"system": "a", "key": "u"}\n')
+    (tmp_path / "scores_torn.json").write_text('{"rows": ')
+    (tmp_path / "scores_main.json").write_text(json.dumps(scores(score_row("a", 0.1))))
+    found = read_experiment(tmp_path)
+    assert [each.name for each in found.further] == ["dev_calls"]
+    assert found.further[0].utterances == [{"system": "a", "key": "u"}]
+    assert any("scores_torn.json cannot be read" in line for line in found.missing)
+    assert any("scores_main.json has the name of the set of scores.json" in line for line in found.missing)
+
+
 def test_aims_are_passed_on(tmp_path):
     (tmp_path / "scores.json").write_text(json.dumps(scores(score_row("a", 0.5))), encoding="utf-8")
     make_run(tmp_path / "a", [validation(0, 2.0), validation(20, 1.0)])
