@@ -19,7 +19,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 from nest_ssl.bin.arguments import Parser, Rare, output_file
@@ -40,9 +39,9 @@ from nest_ssl.text.hypotheses import (
     with_metadata,
 )
 from nest_ssl.text.keyword_choice import TOP, frequent_terms
-from nest_ssl.text.keyword_files import read_keyword_lists
+from nest_ssl.text.keyword_files import read_keyword_lists, spellings
 from nest_ssl.text.keywords import KeywordLists, Keywords
-from nest_ssl.text.languages import known_language
+from nest_ssl.text.reading import Languages
 from nest_ssl.text.score_json import as_json, utterance_rows
 from nest_ssl.text.score_table import page, summary
 from nest_ssl.text.scored_text import ScoringRules
@@ -112,16 +111,15 @@ def switches() -> dict[str, bool]:
 def keywords_of(
     arguments: argparse.Namespace, rules: ScoringRules, references: Mapping[str, Utterance]
 ) -> KeywordLists | None:
-    # keywords state no language, and "veinticinco" is 25 in the references of a Spanish set
-    languages = {known_language(said.language) for said in references.values()}
-    characters = partial(rules.characters, language=languages.pop() if len(languages) == 1 else None)
+    # keywords state no language, and "veinticinco" is 25 in Spanish references, 5G is 五g in Chinese ones
+    characters = Languages(references.values()).characters(rules)
     if arguments.keywords:
-        return read_keyword_lists(arguments.keywords, characters)
+        return read_keyword_lists(arguments.keywords, *characters)
     if arguments.keywords_from:
         texts = [said.text for said in read_references(arguments.keywords_from).values()]
         terms = frequent_terms(texts, arguments.keywords_top)
         if terms:
-            return KeywordLists({"all": Keywords(terms, characters)})
+            return KeywordLists({"all": Keywords((spellings(term, characters) for term in terms), str)})
         log.warning("%s", NO_KEYWORDS.format(listed(arguments.keywords_from)))
     return None
 
@@ -174,7 +172,8 @@ def alignment_lines(scores: Scores) -> Iterator[str]:
     yield from (*LEGEND, "")
     for i, key in enumerate(counter.keys):
         for row in headlines:
-            words = counter.rules.words(row.outputs.texts[i], counter.languages[i])
+            text = row.outputs.texts[i]
+            words = counter.rules.words(text, counter.languages.of(text, i))
             notes = [row.system] if len(headlines) > 1 else []
             if key in row.outputs.errors:
                 notes.append(f"failed: {row.outputs.errors[key]}")

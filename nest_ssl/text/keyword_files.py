@@ -27,21 +27,23 @@ _NAMED = re.compile(r"([^=/\\]+)=(.+)")
 _JOINERS = "\u200c\u200d"  # spelling needs them, in Persian or Hindi
 
 
-def read_keyword_lists(
-    sources: Sequence[str | Path], characters: Callable[[str], str] = scored_characters
-) -> KeywordLists:
+def read_keyword_lists(sources: Sequence[str | Path], *characters: Callable[[str], str]) -> KeywordLists:
     """Read keywords by domain; each source is a file or, as a string, NAME=FILE.
+
+    characters: rules of scoring, one for each language that the texts are in; a keyword is found in the
+    spelling of each.  Without one, the default rules by the script of the keyword.
 
     A file is UTF-8 (with or without byte order mark, any line ends) with one keyword a line.  Its domains are
     its `[domain]` headings; without these it is one domain: NAME, else "all" for a single file, else the
-    file's name without suffix.  A keyword that stands twice in one domain (as `characters` writes it) is one,
+    file's name without suffix.  A keyword that stands twice in one domain (as `characters` write it) is one,
     which is logged; one in several domains counts in each, and once in all.
     Raises FileNotFoundError, and ValueError with file and line for text that is not UTF-8, invisible
     characters, columns, words before the first heading, domains that are empty, named twice or named "all",
-    and keywords of which `characters` leaves nothing.
+    and keywords of which `characters` leave nothing.
     """
     if not sources:
         raise ValueError("there is no list of keywords")
+    characters = characters or (scored_characters,)
     domains: dict[str, Keywords] = {}
     places: dict[str, str] = {}
     for source in sources:
@@ -128,10 +130,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _keywords(domain: str, words: Sequence[tuple[str, str]], characters: Callable[[str], str]) -> Keywords:
-    seen: dict[str, str] = {}
+def _keywords(
+    domain: str, words: Sequence[tuple[str, str]], characters: Sequence[Callable[[str], str]]
+) -> Keywords:
+    seen: dict[tuple[str, ...], str] = {}
     for place, word in words:
-        scored = characters(word)
+        scored = spellings(word, characters)
         if not scored:
             raise ValueError(
                 f"{place}: {word!r} is no keyword: nothing is left of it by the rules of scoring"
@@ -139,4 +143,9 @@ def _keywords(domain: str, words: Sequence[tuple[str, str]], characters: Callabl
         if scored in seen:
             log.info("%s: keyword %r of %s is the one at %s", place, word, domain, seen[scored])
         seen.setdefault(scored, place)
-    return Keywords([word for _, word in words], characters)
+    return Keywords(seen, str)
+
+
+def spellings(word: str, characters: Sequence[Callable[[str], str]]) -> tuple[str, ...]:
+    """Give the different spellings of a keyword as scored; () where none of the rules leaves anything."""
+    return tuple(dict.fromkeys(scored for score in characters if (scored := score(word))))

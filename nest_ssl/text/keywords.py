@@ -26,7 +26,7 @@ ALL = "all"  # the domain of a list without domains, and all domains together
 
 
 class Occurrence(NamedTuple):
-    """A keyword in a text: characters [start, end)."""
+    """A keyword in a text, in any of its spellings: characters [start, end)."""
 
     start: int
     end: int
@@ -49,24 +49,31 @@ class Comparison(NamedTuple):
 class Keywords:
     """A list of keywords, to be found in texts as they are scored.
 
+    words: each a text, or several spellings of one keyword: "5" is "five" in English texts, 五 in Chinese.
     characters: the rules of scoring, text -> scored text; keywords are normalised by it as the texts are, and
     equal ones are one.  ValueError for a keyword of which nothing is left, and for none at all.
+    spellings: by keyword, its first spelling as scored, all of them.
     """
 
-    def __init__(self, words: Iterable[str], characters: Callable[[str], str] = scored_characters) -> None:
-        found: dict[str, None] = {}
+    def __init__(
+        self, words: Iterable[str | Sequence[str]], characters: Callable[[str], str] = scored_characters
+    ) -> None:
+        self.spellings: dict[str, tuple[str, ...]] = {}
+        self._keywords: dict[str, str] = {}  # of each spelling
         for word in words:
-            normalized = characters(word)
-            if not normalized:
+            spelt = tuple(map(characters, (word,) if isinstance(word, str) else word))
+            if not spelt or not all(spelt):
                 raise ValueError(f"keyword {word!r}: nothing is left of it by the rules of scoring")
-            found[normalized] = None
-        if not found:
+            name = next((self._keywords[one] for one in spelt if one in self._keywords), spelt[0])
+            self.spellings[name] = tuple(dict.fromkeys(self.spellings.get(name, ()) + spelt))
+            for one in spelt:
+                self._keywords.setdefault(one, name)
+        if not self._keywords:
             raise ValueError("the list of keywords is empty")
-        self.words = tuple(found)
-        self._words = frozenset(found)
+        self.words = tuple(self.spellings)
         lengths: dict[str, set[int]] = {}
-        for word in found:
-            lengths.setdefault(word[0], set()).add(len(word))
+        for one in self._keywords:
+            lengths.setdefault(one[0], set()).add(len(one))
         self._lengths = {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}
 
     def find(self, text: str) -> list[Occurrence]:
@@ -81,10 +88,11 @@ class Keywords:
         for start, first in enumerate(text):
             for length in self._lengths.get(first, ()):
                 end = start + length
-                if text[start:end] not in self._words or end > len(text):
+                keyword = self._keywords.get(text[start:end])
+                if keyword is None or end > len(text):
                     continue  # as most are: the costlier tests come after
                 if not _within_word(text, start) and not _within_word(text, end):
-                    found.append(Occurrence(start, end, text[start:end]))
+                    found.append(Occurrence(start, end, keyword))
         return found
 
     def compare(self, reference: str, hypothesis: str) -> Comparison:
@@ -103,7 +111,7 @@ class KeywordLists:
         if not domains:
             raise ValueError("there is no list of keywords")
         self.domains = dict(domains)
-        together = (word for keywords in domains.values() for word in keywords.words)
+        together = (spelt for keywords in domains.values() for spelt in keywords.spellings.values())
         self.all = Keywords(together, str)  # they are normalised
 
     def __iter__(self) -> Iterator[tuple[str, Keywords]]:

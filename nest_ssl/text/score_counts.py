@@ -11,7 +11,7 @@ from nest_ssl.text.error_rates import Edit, alignments, edit_distances
 from nest_ssl.text.hypotheses import Utterance
 from nest_ssl.text.keyword_counts import FalseAlarms, KeywordCounts, false_alarms, keyword_counts
 from nest_ssl.text.keywords import KeywordLists, Keywords, covered
-from nest_ssl.text.languages import CHINESE, known_language, language_of
+from nest_ssl.text.reading import Languages
 from nest_ssl.text.scored_text import ScoringRules
 
 CHUNK = 2000  # utterances between two steps of a progress bar
@@ -35,7 +35,8 @@ class Counts:
 class Counter:
     """Counts errors against one set of references.
 
-    keys, languages, durations_s, characters, words: (N,) of the references, the texts as scored.
+    keys, durations_s, characters, words: (N,) of the references, the texts as scored.
+    languages: by which language's rules texts are read.
     domains: name -> keywords, the first is what KWER is of.  columns: what `errors` and `totals` count:
     "cer", "wer", with keywords "kwer" and "cer_outside_keywords", and "kwer NAME" of domains after the first.
     totals: (N, C) int64, the units that errors are counted over.
@@ -47,11 +48,11 @@ class Counter:
         self.rules = rules
         self.keys = list(references)
         said = list(references.values())
-        self.languages = [_language(utterance) for utterance in said]
+        self.languages = Languages(said)
         self.durations_s = [utterance.duration_s for utterance in said]
         texts = [utterance.text for utterance in said]
-        self.characters = self._scored(rules.characters, texts, self.languages)
-        self.words = self._scored(rules.words, texts, self.languages)
+        self.characters = self._scored(rules.characters, texts)
+        self.words = self._scored(rules.words, texts)
         self.domains: dict[str, Keywords] = dict(keywords) if keywords is not None else {}
         self.columns = ["cer", "wer"]
         sizes = [[len(text) for text in self.characters], [len(text.split()) for text in self.words]]
@@ -81,9 +82,9 @@ class Counter:
         return found
 
     def _count(self, texts: Sequence[str], start: int, end: int, found: Counts) -> None:
-        languages, said = self.languages[start:end], self.characters[start:end]
-        heard = self._scored(self.rules.characters, texts[start:end], languages)
-        words = self._scored(self.rules.words, texts[start:end], languages)
+        said = self.characters[start:end]
+        heard = self._scored(self.rules.characters, texts[start:end], start)
+        words = self._scored(self.rules.words, texts[start:end], start)
         edits = alignments(said, heard, "characters")
         columns = [
             [sum(edit.errors for edit in one) for one in edits],
@@ -122,19 +123,18 @@ class Counter:
             facts["keyword_characters"] = int(sums[2])
         return facts
 
-    @staticmethod
+    def unsaid(self) -> list[str]:
+        """Give the keywords that stand in no reference, of the first domain."""
+        listed = next(iter(self.domains.values()), None)
+        if listed is None:
+            return []
+        said = {found.keyword for text in self.characters for found in listed.find(text)}
+        return [word for word in listed.words if word not in said]
+
     def _scored(
-        cut: Callable[[str, str | None], str], texts: Sequence[str], languages: Sequence[str | None]
+        self, cut: Callable[[str, str | None], str], texts: Sequence[str], start: int = 0
     ) -> list[str]:
-        return [cut(text, language) for text, language in zip(texts, languages, strict=True)]
+        return [cut(text, self.languages.of(text, place)) for place, text in enumerate(texts, start)]
 
     def _within(self, listed: Keywords) -> list[int]:
         return [len(covered(listed.find(text))) for text in self.characters]
-
-
-def _language(said: Utterance) -> str | None:
-    """Give the language that the row states, else Chinese for a Chinese reference: its hypotheses are read by
-    the same rules, whatever they are written in.  Other scripts tell no language for sure."""
-    if known_language(said.language):
-        return said.language
-    return CHINESE if language_of(said.text) == CHINESE else None

@@ -24,6 +24,7 @@ def as_json(scores: Scores) -> dict[str, Any]:
         "rules": scores.counter.rules.described(),
         "domains": list(domains),
         "keywords": {name: list(listed.words) for name, listed in domains.items()} or None,
+        "keywords_not_said": scores.counter.unsaid(),
         "baseline": list(scores.baseline),
         "rows": [_row(row) for row in scores.rows],
         "comparisons": [asdict(comparison) for comparison in scores.comparisons],

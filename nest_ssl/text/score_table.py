@@ -11,6 +11,7 @@ from nest_ssl.text.keywords import DEFINITION
 from nest_ssl.text.scores import COMPARED, FEW, HEADLINE
 
 NAMED = 5  # keys that a line lists
+UNSAID = 20  # keywords in no reference that a line lists
 SHOWN_VALUES = 12  # of one condition; scores.json has all
 METRIC_NAMES = {"cer": "CER", "wer": "WER", "kwer": "KWER", "cer_outside_keywords": "CER outside keywords"}
 DASH = "-"
@@ -163,6 +164,9 @@ def counted_lines(found: Found) -> list[str]:
             f"{facts['keywords']} keywords stand {facts['keyword_occurrences']} times in the references, "
             f"with {facts['keyword_characters']} characters."
         )
+    if unsaid := found.get("keywords_not_said"):
+        shown = ", ".join(f"`{word}`" for word in unsaid[:UNSAID]) + (", ..." if len(unsaid) > UNSAID else "")
+        lines.append(f"In no reference, as whole words: {len(unsaid)} keywords, {shown}.")
     if left_out := facts.get("left_out"):
         lines.append(
             f"{left_out} utterances that not every system has were left out, as --mode present asks for; an "

@@ -176,3 +176,21 @@ def test_keywords_are_read_in_the_language_that_all_references_state(tmp_path, c
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["keywords"] == {"all": ["25", "tres"]}
     assert "es (text): CER 0.00 WER 0.00 KWER 0.00" in capsys.readouterr().out
+
+
+def test_digits_alone_are_read_as_the_rest_of_the_set_and_so_are_keywords(tmp_path, capsys):
+    """Nobody states a language, as in Kaldi's texts."""
+    for name, texts in (("ref", "press 5|5|用五G网络"), ("hyp", "press five|five|用5G网络")):
+        lines = [f"u{i} {text}\n" for i, text in enumerate(texts.split("|"))]
+        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "keywords.txt").write_text("5\n5G\nfax\n", encoding="utf-8")
+    more = ["--references", str(tmp_path / "ref"), "--keywords", str(tmp_path / "keywords.txt")]
+    more += ["--json", str(tmp_path / "scores.json"), "--out", str(tmp_path / "SCORES.md")]
+    assert score.main(words({"hyp": tmp_path / "hyp"}, *more)) == 0
+    assert "hyp (text): CER 0.00 WER 0.00 KWER 0.00" in capsys.readouterr().out
+    found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert found["keywords_not_said"] == ["fax"]
+    assert found["rows"][0]["keywords"]["all"]["expected"] == 3
+    assert "In no reference, as whole words: 1 keywords, `fax`." in (tmp_path / "SCORES.md").read_text(
+        "utf-8"
+    )

@@ -76,6 +76,19 @@ def test_keywords_are_normalised_as_texts_are_and_doubles_are_one():
         Keywords([])
 
 
+def test_a_keyword_of_several_spellings_is_one_keyword():
+    keywords = Keywords([("five", "五"), "card", "五"], str)
+    assert keywords.words == ("five", "card")
+    assert [o.keyword for o in keywords.find("press five")] == ["five"]
+    assert [tuple(o) for o in keywords.find("按五")] == [(1, 2, "five")]
+    assert keywords.compare("five", "五").missed == []
+    together = KeywordLists({"digits": keywords, "more": Keywords([("六", "six")], str)}).all
+    assert together.words == ("five", "card", "六")
+    assert [o.keyword for o in together.find("五 six")] == ["five", "六"]
+    with pytest.raises(ValueError, match="nothing is left"):
+        Keywords([()])
+
+
 def test_a_keyword_of_two_domains_is_one_in_all_of_them_together():
     bank, shop = Keywords(["card", "账户"]), Keywords(["card", "order"])
     lists = KeywordLists({"bank": bank, "shop": shop})
