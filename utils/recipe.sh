@@ -37,6 +37,14 @@ _complain() { printf '%s: %s\n' "$_script" "$*" >&2; }
 
 _wants_colour() { [[ -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]]; }
 
+# _width_of_terminal: set _width to the columns for what a person reads: the terminal's, at most 100.
+_width_of_terminal() {
+  local _size=''
+  _width=100
+  [ ! -t 1 ] || _size=$(stty size <&1 2>/dev/null) || true
+  [[ ! ${_size#* } =~ ^[1-9][0-9]*$ ]] || _width=$((${_size#* } < 100 ? ${_size#* } : 100))
+}
+
 # _die MESSAGE: end the run with status 1. _usage_error MESSAGE: the same for a mistake in the call, status 2.
 _die() {
   _finished=true

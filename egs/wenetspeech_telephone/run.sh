@@ -5,8 +5,10 @@
 #     --base-model Fun-ASR-Nano-2512
 #
 # 0 makes the data, 1 to 3 train encoder, adaptor with CTC, and LoRA of the language model, 4 to 6 decode,
-# score and write EXP_DIR/TAG/RESULTS.md and report.html. Without --base-model only the data are made. Try stage 0 on 50
-# utterances first: bash egs/wenetspeech_telephone/local/test_data_prep.sh --wenetspeech ... --tokenizer DIR
+# score and write EXP_DIR/TAG/RESULTS.md and report.html. Without --base-model only the data are made. Try
+# stage 0 on 50 utterances first:
+#
+#   bash egs/wenetspeech_telephone/local/test_data_prep.sh --wenetspeech ... --tokenizer DIR
 
 set -euo pipefail
 recipe=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)

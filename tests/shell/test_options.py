@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -74,11 +75,11 @@ def test_help_prints_header_options_defaults_and_stages_and_touches_nothing(show
     output = shown.succeed("--help")
     assert output.startswith("Usage: bash egs/stub/run.sh [options]\n\nA stub recipe.\n")
     for line in (
-        "--max-steps VALUE      steps of the optimiser (default: 400)",
-        "--title VALUE          words, with # a hash (default: a b)",
-        "--deb-dir VALUE        folder of .deb files (default: empty)",
-        "--level-db VALUE       how loud it is, in decibels (default: -26)",
-        "--tag VALUE            name of the experiment (default: small)",
+        "--max-steps VALUE      steps of the optimiser [400]",
+        "--title VALUE          words, with # a hash [a b]",
+        "--deb-dir VALUE        folder of .deb files\n",
+        "--level-db VALUE       how loud it is, in decibels [-26]",
+        "--tag VALUE            name of the experiment [small]",
         "Stages: 0 show",
     ):
         assert line in output
@@ -195,3 +196,56 @@ def test_an_old_bash_is_refused_in_words(checkout: Path) -> None:
     )
     assert result.returncode == 2
     assert "needs bash 4.4 or newer" in result.stderr
+
+
+MADE_FROM_STEPS = """make() { echo "$max_steps" >"$exp/made"; }
+stage 0 make out:"$exp/made" -- make"""
+
+
+def stub_run_with(stub: Stub, *options: str) -> None:
+    stub.write(MADE_FROM_STEPS, "tag=default  # name\nmax_steps=400  # steps\ntitle=  # words")
+    stub.succeed(*options)
+
+
+def test_status_without_options_is_about_those_of_the_last_run(stub: Stub) -> None:
+    stub_run_with(stub, "--max-steps", "7", "--title=it's 'a b' \\ c", "--stage", "0", "--force")
+    shown = stub.succeed("--status")
+    assert re.search(r"^  0 make         done ", shown, re.M)
+    assert "\nfor  the options of the last run, as none are given: --max-steps 7 --title " in shown
+    assert r"'it'\''s '\''a b'\'' \ c'" in shown
+    shown = stub.succeed("--status", "--tag", "other")
+    assert " missing" in shown and "for  " not in shown
+
+
+def test_status_with_options_is_about_these_and_names_the_last_ones(stub: Stub) -> None:
+    stub_run_with(stub, "--max-steps", "7")
+    shown = stub.succeed("--status", "--max-steps", "400")
+    assert "\nfor  the options given now; the last run had --max-steps 7\n" in shown
+    assert "stale" in shown and "now: variable max_steps = 400" in shown
+    assert "for  " not in stub.succeed("--status", "--max-steps", "7")
+
+
+def test_status_finds_the_data_of_the_last_run(stub: Stub) -> None:
+    stub.write(
+        'stage 0 make at:"$data" out:"$data/made" -- touch_it',
+        'tag=default  # name\ntouch_it() { echo >"$data/made"; }',
+    )
+    stub.succeed("--data-dir", "else where")
+    assert "data else where\n" in stub.succeed("--status")
+    assert "  0 make         done " in stub.succeed("--status")
+    assert "data other\n" in stub.succeed("--status", "--data-dir", "other")
+
+
+def test_status_does_without_a_last_call_that_it_cannot_read(stub: Stub) -> None:
+    stub_run_with(stub, "--title", "x")
+    stub.write(MADE_FROM_STEPS, "tag=default  # name\nmax_steps=400  # steps")  # --title is gone
+    shown = stub.succeed("--status")
+    assert "  0 make         done " in shown and "for  " not in shown
+
+
+def test_help_is_folded_to_the_screen(stub: Stub) -> None:
+    stub.write("stage 0 make -- true", f"tag=default  # {'name of it ' * 20}\nx=1  # {'y' * 120}")
+    lines = stub.succeed("--help").splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("  --tag VALUE  "))
+    assert lines[at + 1][:25] == " " * 25 != lines[at + 1]
+    assert [line for line in lines if len(line) > 100] == [f"  --x VALUE              {'y' * 120}"]

@@ -1,6 +1,6 @@
 # Options of a recipe, read from the lines of run.sh between `. utils/recipe.sh` and `parse_options`.
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # the parts of the layer share its variables
+# shellcheck disable=SC2154,SC2034  # the parts of the layer share its variables
 
 _option_names=() _option_help=() # of the recipe
 _option_defaults=()
@@ -8,7 +8,8 @@ _opt_stage='' _opt_stop_stage='' _opt_cmd='' _opt_fresh=() # of the layer
 _opt_force=false _opt_dry_run=false _opt_status=false
 _layer_values=(stage stop_stage fresh cmd)
 _layer_flags=(force dry_run status help)
-data='' exp='' # folders of this run, set by parse_options
+data='' exp=''       # folders of this run, set by parse_options
+declare -A _given=() # options of the recipe that the call gives
 
 # parse_options "$@": set every option, then data, exp, on_cpu and on_gpu.
 parse_options() {
@@ -26,8 +27,30 @@ parse_options() {
   trap '_on_signal TERM' TERM
   trap '_on_signal HUP' HUP
   trap '_on_signal PIPE' PIPE
+  _read_words "$@"
 
-  local _name _value _is_flag
+  # shellcheck disable=SC2154  # tag, data_dir and exp_dir are set by _add_option or by the recipe
+  case $tag in
+    '' | .* | -* | */* | *$'\n'*)
+      _usage_error "--tag '$tag' cannot name a folder: it needs a name without / and without . or - in front"
+      ;;
+  esac
+  exp=$(realpath -ms -- "${exp_dir:-$_folder/exp}")/$tag
+  [ "$_opt_status" = false ] || _take_last_options
+  data=$(realpath -ms -- "${data_dir:-$_folder/data}")
+  _opt_cmd=${_opt_cmd:-$_utils/cmd.sh}
+  [ -f "$_opt_cmd" ] || _usage_error "--cmd $_opt_cmd: no such file; it would define on_cpu and on_gpu"
+  _absolute _opt_cmd
+  # shellcheck source=utils/cmd.sh
+  . "$_opt_cmd"
+  for _name in on_cpu on_gpu; do
+    declare -F "$_name" >/dev/null || _usage_error "$_opt_cmd does not define $_name; see utils/cmd.sh"
+  done
+}
+
+# _read_words WORD...: set the options of a call, those of the recipe also in _given.
+_read_words() {
+  local _name _value
   while (($#)); do
     case $1 in
       -h | --help)
@@ -41,18 +64,14 @@ parse_options() {
     _name=${1#--}
     _name=${_name%%=*}
     _name=${_name//-/_}
-    _is_flag=false
     if _is_one_of "$_name" "${_layer_flags[@]}"; then
-      _is_flag=true
-    elif ! _is_one_of "$_name" "${_option_names[@]}" "${_layer_values[@]}"; then
-      _unknown_option "$_name"
-    fi
-    if [ "$_is_flag" = true ]; then
       [[ $1 != *=* ]] || _usage_error "--${_name//_/-} takes no value: '$1'"
       printf -v "_opt_$_name" %s true
       shift
       continue
-    elif [[ $1 == *=* ]]; then
+    fi
+    _is_one_of "$_name" "${_option_names[@]}" "${_layer_values[@]}" || _unknown_option "$_name"
+    if [[ $1 == *=* ]]; then
       _value=${1#*=}
       shift
     else
@@ -64,29 +83,15 @@ parse_options() {
     fi
     _set_option "$_name" "$_value"
   done
-
-  # shellcheck disable=SC2154  # tag, data_dir and exp_dir are set by _add_option or by the recipe
-  case $tag in
-    '' | .* | -* | */* | *$'\n'*)
-      _usage_error "--tag '$tag' cannot name a folder: it needs a name without / and without . or - in front"
-      ;;
-  esac
-  data=${data_dir:-$_folder/data} exp=${exp_dir:-$_folder/exp}
-  data=$(realpath -ms -- "$data")
-  exp=$(realpath -ms -- "$exp")/$tag
-  _opt_cmd=${_opt_cmd:-$_utils/cmd.sh}
-  [ -f "$_opt_cmd" ] || _usage_error "--cmd $_opt_cmd: no such file; it would define on_cpu and on_gpu"
-  _absolute _opt_cmd
-  # shellcheck source=utils/cmd.sh
-  . "$_opt_cmd"
-  for _name in on_cpu on_gpu; do
-    declare -F "$_name" >/dev/null || _usage_error "$_opt_cmd does not define $_name; see utils/cmd.sh"
-  done
 }
 
 # _set_option NAME VALUE: a boolean is true or false, of which the default tells.
 _set_option() {
   local _i
+  case $1 in
+    stage | stop_stage | fresh | cmd) ;;
+    *) _given[$1]=$2 ;;
+  esac
   case $1 in
     fresh) _opt_fresh+=("$2") ;;
     stage | stop_stage | cmd)
@@ -208,24 +213,32 @@ _nearest() {
 }
 
 _print_help() {
-  local _i _line _list _stages=()
+  local _i _line _list _stages=() _prose=''
   local _declaration='^[[:space:]]*stage[[:space:]]+([0-9]+)[[:space:]]+([a-z][a-z0-9_-]*)[[:space:]]'
   _shorten "$0"
   _quote "$_short"
   printf 'Usage: bash %s [options]\n\n' "$_quoted"
   while IFS= read -r _line; do
     case $_line in
-      '#!'*) ;;
-      '# '*) printf '%s\n' "${_line#\# }" ;;
-      '#') printf '\n' ;;
+      '#!'*) continue ;;
+      '#' | '#  '*) ;; # a paragraph ends; indented lines stay as they are
+      '#'*)
+        _prose+=" ${_line#\# }"
+        continue
+        ;;
       *) break ;;
     esac
+    [ -z "$_prose" ] || _fold '' '' "$_prose"
+    _prose=''
+    _line=${_line#\#}
+    printf '%s\n' "${_line# }"
   done <"$_recipe_file"
+  [ -z "$_prose" ] || _fold '' '' "$_prose"
   printf '\nOptions of this recipe:\n'
   for _i in "${!_option_names[@]}"; do
     _list=${_option_defaults[_i]}
     _shorten "$_list"
-    _help_line "--${_option_names[_i]//_/-} VALUE" "${_option_help[_i]} (default: ${_short:-empty})"
+    _help_line "--${_option_names[_i]//_/-} VALUE" "${_option_help[_i]}${_short:+ [$_short]}"
   done
   printf '\nOptions of every recipe:\n'
   _help_line "--stage STAGE" "start here, with this stage run even if it is done; a number or a name"
@@ -234,13 +247,33 @@ _print_help() {
   _help_line "--fresh STAGE" "remove what this stage has made before running it (may be given again)"
   _help_line "--dry-run" "print what would run and why, touch nothing"
   _help_line "--status" "print the table of stages, touch nothing"
-  _help_line "--cmd FILE" "take on_cpu and on_gpu from FILE (default: utils/cmd.sh)"
+  _help_line "--cmd FILE" "take on_cpu and on_gpu from FILE [utils/cmd.sh]"
   _help_line "-h, --help" "print this"
   while IFS= read -r _line; do
     if [[ $_line =~ $_declaration ]]; then _stages+=("${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"); fi
   done <"$_recipe_file"
   printf -v _list ', %s' "${_stages[@]}"
-  printf '\nStages: %s\n' "${_list#, }"
+  printf '\n'
+  _fold '' '  ' "Stages: ${_list#, }"
 }
 
-_help_line() { printf '  %-22s %s\n' "$1" "$2"; }
+_help_line() {
+  local _begin
+  printf -v _begin '  %-22s ' "$1"
+  _fold "$_begin" "${_begin//?/ }" "$2"
+}
+
+# _fold BEGIN INDENT TEXT: print the text in lines that fit the terminal; a longer word has a line of its own.
+_fold() {
+  local _line=$1 _space='' _word _words
+  read -r -a _words <<<"$3"
+  _width_of_terminal
+  for _word in "${_words[@]}"; do
+    if [[ -n $_space ]] && ((${#_line} + 1 + ${#_word} > _width)); then
+      printf '%s\n' "$_line"
+      _line=$2 _space=''
+    fi
+    _line+=$_space$_word _space=' '
+  done
+  printf '%s\n' "$_line"
+}

@@ -22,7 +22,8 @@ _describe_running() {
 _runs_of() {
   local _logs _file _name _line _now _changed _width=0
   printf -v _now '%(%s)T' -1
-  _logs=$(find "${_stage_at[$1]}" -maxdepth 4 -name train.log -newer "$_attempt" 2>/dev/null | LC_ALL=C sort) || true
+  _logs=$(find "${_stage_at[$1]}" -maxdepth 4 -name train.log -newer "$_attempt" 2>/dev/null |
+    LC_ALL=C sort) || true
   [ -n "$_logs" ] || return 0
   while IFS= read -r _file; do
     _name=${_file%/train.log}
@@ -39,7 +40,7 @@ _runs_of() {
   done <<<"$_logs"
 }
 
-# _last_figures TRAIN_LOG: print "step 700/2000  35 %  loss 4.0518  val_loss 4.1055 (best 4.1012)  eta 00:02:40".
+# _last_figures TRAIN_LOG: print "step 70/200  35 %  loss 4.0518  val_loss 4.1055 (best 4.1012)  eta 0:02:40".
 _last_figures() {
   awk '
     function field(key,   i) {

@@ -2,15 +2,66 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # the parts of the layer share its variables
 
-_status_width=100 # columns
+_told_by='' # which options the states are for, where that needs a word
+
+# _take_last_options: give a call without options of the recipe those of the last run of this tag, so that
+# stages are compared with what made them.  Sets _told_by.
+_take_last_options() {
+  local _head='' _call='' _words=() _last _name _own=false _tag=$tag _exp_dir=$exp_dir
+  [ -r "$exp/.done/.command" ] || return 0
+  { IFS= read -r _head && IFS= read -r _call; } < <(tail -n 2 -- "$exp/.done/.command") || return 0
+  mapfile -d '' -t _words < <(xargs printf '%s\0' <<<"$_call" 2>/dev/null)
+  _words=("${_words[@]:2}") # without bash and the script
+  # a call that cannot be read any more, say as the recipe has lost an option since, is none
+  _last=$(_options_of_call "${_words[@]}" 2>/dev/null) || return 0
+  for _name in "${!_given[@]}"; do
+    [[ $_name == @(tag|data_dir|exp_dir) ]] || _own=true
+  done
+  if [ "$_own" = true ]; then
+    _quote_given
+    [ "$_quoted" = "$_last" ] || _told_by="the options given now; the last run had ${_last:-none}"
+    return 0
+  fi
+  _read_words "${_words[@]}"
+  [[ -z $data_dir || $data_dir == /* ]] || data_dir=/${_head#* in /}/$data_dir # it was relative to there
+  _opt_stage='' _opt_stop_stage='' _opt_fresh=()
+  _read_words "${_arguments[@]}"
+  tag=$_tag exp_dir=$_exp_dir
+  [ -z "$_last" ] || _told_by="the options of the last run, as none are given: $_last"
+}
+
+# _options_of_call WORD...: print what _quote_given finds in another call.  A shell of its own: it may fail.
+# shellcheck disable=SC2030,SC2031
+_options_of_call() (
+  _given=()
+  _read_words "$@"
+  _quote_given
+  printf %s "$_quoted"
+)
+
+# _quote_given: set _quoted to the options given that are not at their default, folders and tag left out.
+# shellcheck disable=SC2031
+_quote_given() {
+  local _i _name _value _words=()
+  for _i in "${!_option_names[@]}"; do
+    _name=${_option_names[_i]}
+    _value=${_given[$_name]-${_option_defaults[_i]}}
+    [[ $_name != @(tag|data_dir|exp_dir) && $_value != "${_option_defaults[_i]}" ]] || continue
+    _words+=("--${_name//_/-}" "$_value")
+  done
+  _quote "${_words[@]}"
+}
 
 _print_status() {
-  local _i _shown_state _ended _took _note _more _line _name_width=12 _paint _count=0 _sum=0 _at_work='' _next=''
+  local _i _shown_state _ended _took _note _more _line _name_width=12 _width
+  local _paint _count=0 _sum=0 _at_work='' _next=''
+  _width_of_terminal
   for _i in "${_stage_name[@]}"; do ((${#_i} <= _name_width)) || _name_width=${#_i}; done
   _shorten "$data"
   printf 'data %s\n' "$_short"
   _shorten "$exp"
   printf 'exp  %s\n' "$_short"
+  [ -z "$_told_by" ] || _fold 'for  ' '     ' "$_told_by"
   printf '    %-*s %-8s %-20s %14s\n' "$_name_width" stage state ended took
   for _i in "${!_stage_number[@]}"; do
     _describe "$_i"
@@ -23,14 +74,18 @@ _print_status() {
       "$_paint" "$_shown_state" "${_paint:+$'\e[m'}"
     printf '%s\n' "${_line:+ $_line}"
     for _line in "${_more[@]}"; do
-      ((${#_line} + 6 <= _status_width)) || _line=${_line:0:_status_width-9}...
+      ((${#_line} + 6 <= _width)) || _line=${_line:0:_width-9}...
       printf '      %s\n' "$_line"
     done
   done
   _spell_seconds "$_sum"
   _line="$_count of ${#_stage_number[@]} stages done"
   ((_count == 0)) || _line+=", $_spelled of work"
-  if [ -n "$_at_work" ]; then _line+="; running: $_at_work"; elif [ -n "$_next" ]; then _line+="; next: $_next"; fi
+  if [ -n "$_at_work" ]; then
+    _line+="; running: $_at_work"
+  elif [ -n "$_next" ]; then
+    _line+="; next: $_next"
+  fi
   printf '%s\n' "$_line"
 }
 
@@ -47,7 +102,7 @@ _paint_of() {
   esac
 }
 
-# _describe INDEX: set _shown_state, _ended, _took, _note and the lines _more of the caller, and add to its sums.
+# _describe INDEX: set _shown_state, _ended, _took, _note and the lines _more of the caller; add to its sums.
 _describe() {
   local _kept='' _seconds
   _examine "$1"
