@@ -14,6 +14,7 @@ from nest_ssl.report.words import listed, percent
 if TYPE_CHECKING:
     from nest_ssl.report.experiment import Experiment
 
+NAMED = 4  # stages up to which the answer names each; the details name all
 NEAR = 0.1  # two values of a loss are the same within this share: their validation sets may differ
 WORSE = 0.05  # share above the best at which the end of a training is said to be worse
 
@@ -36,6 +37,12 @@ def loss_fall(experiment: Experiment, aim: float | None) -> Answer:
         text = "It cannot be told yet: no stage has ended with a validation before it and after it."
         return Answer(question, text, UNKNOWN, details)
     text = f"It fell in {listed(f'{name} {percent(fall)}' for name, fall in known.items())}"
+    if len(known) > NAMED:
+        best, worst = max(known, key=lambda name: known[name]), min(known, key=lambda name: known[name])
+        text = (
+            f"Of {len(known)} stages it fell most in {best}, {percent(known[best])}, and least in {worst}, "
+            f"{percent(known[worst])}"
+        )
     met = [name for name in known if judged[name].verdict == MET]
     overall = ""
     if aim is not None:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from nest_ssl.files.rows import resolve_audio_path
 from nest_ssl.report.audio_clips import Clip, ClipBox
+from nest_ssl.report.data_use import used_sets
 from nest_ssl.report.experiment import Experiment
 from nest_ssl.report.plots import styles_of
 from nest_ssl.report.runs import finite
@@ -59,6 +60,7 @@ def html_page(
         "experiment": experiment,
         "glance": _glance(experiment),
         "timeline": timeline(experiment.stages, now),
+        "used": used_sets(experiment.data, experiment.runs),
         "runs": [run_figures(run, styles[run.name]) for run in runs],
         "copies": [run for run in experiment.runs if run.copy_of is not None],
         "open_runs": [run.name for run in runs if not run.name.startswith("control_")][:OPEN_RUNS],

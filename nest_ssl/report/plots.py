@@ -186,7 +186,7 @@ def group_plot(groups: Mapping[str, Sequence[Bar]], alt: str, highest: float) ->
     rows = max((len(bars) for bars in groups.values()), default=0)
     if rows == 0:
         return _svg(40, alt, [_text(WIDTH / 2, 24, "nothing to show", "middle")])
-    names = {name: _short(name, 24) for name in groups}
+    names = {name: _short_head(name, 34) for name in groups}
     left, pitch, gap = 10.0, 11, 30
     step = gap + pitch * rows
     bottom = 4 + step * len(groups)
@@ -333,6 +333,12 @@ def _kept(values: np.ndarray, most: int) -> np.ndarray:
 def _finite_of(several: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
     joined = np.concatenate([np.zeros(0), *(np.asarray(one, dtype=np.float64) for one in several)])
     return joined[np.isfinite(joined)]
+
+
+def _short_head(text: str, most: int) -> str:
+    """Shorten what stands before " · ", and keep the count and its mark behind it."""
+    head, dot, count = text.rpartition(" · ")
+    return _short(head, most - len(dot + count)) + dot + count if dot else _short(text, most)
 
 
 def _short(text: str, most: int) -> str:

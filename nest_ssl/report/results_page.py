@@ -8,6 +8,7 @@ from typing import Any
 
 from nest_ssl.report.answer import Answer
 from nest_ssl.report.data_reports import DataSet
+from nest_ssl.report.data_use import used_sets
 from nest_ssl.report.experiment import Experiment
 from nest_ssl.report.runs import Run
 from nest_ssl.report.scores_file import ScoredSet
@@ -39,7 +40,7 @@ def results_page(experiment: Experiment, above: tuple[Path, ...] = ()) -> str:
         _scores(experiment.scores),
         *(_further(each) for each in experiment.further),
         _training(experiment.runs),
-        _data(experiment.data),
+        _data(experiment),
         _stages(experiment),
         _weights(experiment.weights),
         _setting_changes(experiment.setting_changes),
@@ -137,23 +138,42 @@ def _figures(run: Run) -> list[str]:
     ]
 
 
-def _data(data: list[DataSet]) -> list[str]:
-    if not data:
+def _data(experiment: Experiment) -> list[str]:
+    """What trainings read; every set of the reports below, folded where a reader of Markdown can fold."""
+    if not experiment.data:
         return []
+    used = used_sets(experiment.data, experiment.runs)
     lines = ["## Data", ""]
-    for source in dict.fromkeys(each.source for each in data):
-        sets = [each for each in data if each.source == source]
+    if used:
+        rows = [
+            [each.name, _number(each.utterances), _hours(each), _number(each.characters), words]
+            for each, words in used
+        ]
+        heads = ["set", "utterances", "hours", "characters", "used for"]
+        lines += [*table(heads, rows, right=range(1, 4)), ""]
+        told = counted(len(experiment.data), "set")
+        lines += [
+            "<details>",
+            f"<summary>All {told} that the reports name, and what was dropped</summary>",
+            "",
+        ]
+    for source in dict.fromkeys(each.source for each in experiment.data):
+        sets = [each for each in experiment.data if each.source == source]
         with_characters = any(each.characters is not None for each in sets)
         heads = ["set", "utterances", "hours", *["characters"] * with_characters, "dropped", "because"]
         rows = []
         for each in sets:
-            row = [each.name, _number(each.utterances), "-" if each.hours is None else hours(each.hours)]
+            row = [each.name, _number(each.utterances), _hours(each)]
             row += [_number(each.characters)] * with_characters
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in each.dropped.items())
             rows.append([*row, str(sum(each.dropped.values())) if each.dropped else "-", reasons])
         figures = range(1, len(heads) - 1)
         lines += [*table(heads, rows, right=figures), "", f"From {source}", ""]
-    return lines
+    return [*lines, "</details>", ""] if used else lines
+
+
+def _hours(each: DataSet) -> str:
+    return "-" if each.hours is None else hours(each.hours)
 
 
 def _stages(experiment: Experiment) -> list[str]:

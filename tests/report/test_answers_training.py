@@ -201,3 +201,15 @@ def test_a_run_did_not_start_from_its_own_copy(tmp_path):
         d for d in loss_fall(experiment(exp, stage(4, "base")), 0.30).details if d.startswith("base")
     ]
     assert detail.startswith("base: 12.00 -> 4.000") and "it started" not in detail
+
+
+def test_of_many_stages_the_answer_names_the_ends_and_the_details_all(tmp_path):
+    stages = []
+    for number, best in enumerate((4.0, 1.0, 3.0, 4.9, 2.5), start=1):
+        make_run(tmp_path / f"s{number}", [validation(0, 5.0, seed=number), validation(20, best)])
+        stages.append(stage(number, f"s{number}"))
+    answer = loss_fall(experiment(tmp_path, *stages), 0.30)
+    assert answer.answer == (
+        "Of 5 stages it fell most in s2, 80.0 %, and least in s4, 2.0 %: 3 of 5 reach 30 %."
+    )
+    assert [detail.partition(":")[0] for detail in answer.details] == ["s1", "s2", "s3", "s4", "s5"]

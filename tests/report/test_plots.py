@@ -153,3 +153,8 @@ def test_twenty_runs_differ_in_colour_or_pattern():
 )
 def test_ticks_are_short(value, step, text):
     assert tick_text(value, step) == text
+
+
+def test_a_long_name_of_a_group_keeps_its_count_and_the_mark_of_small_ones():
+    drawn = group_plot({f"{'amr_nb > ' * 6}g711a · 11 utt. *": [Bar("a", 0.5, 0.4, 0.6, Style())]}, "x", 1.0)
+    assert "… · 11 utt. *" in drawn
