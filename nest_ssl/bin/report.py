@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,14 +23,13 @@ from nest_ssl.bin.terminal import run
 from nest_ssl.files.atomic import replaced
 from nest_ssl.report.answer import CHANCE, MET, NOT_MET, Aims, Answer
 from nest_ssl.report.experiment import Experiment, read_experiment
+from nest_ssl.report.folders import experiments_in, is_experiment
 from nest_ssl.report.html_page import html_page
 from nest_ssl.report.results_page import results_page
 from nest_ssl.report.spectrograms import choose_example
 
 ROOT = Path(__file__).resolve().parents[2]
 AIMS = [each.name for each in fields(Aims)]
-OF_A_RUN = ("metrics.jsonl", "env.json")
-OWN = (*OF_A_RUN, "scores.json", ".done")
 NAMED = 5  # experiments that an error lists
 
 log = logging.getLogger(__name__)
@@ -74,25 +72,15 @@ def check_is_experiment(folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise FileNotFoundError(f"{folder} {what}; give the folder of an experiment, EXP_DIR/TAG")
-    below = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    if has_trace(folder, OWN) or any(has_trace(each, OF_A_RUN) for each in below):
+    if is_experiment(folder):
         return
-    tags = [
-        each
-        for each in below
-        if has_trace(each, OWN) or any(has_trace(run, OF_A_RUN) for run in each.iterdir())
-    ]
-    if tags:
+    if tags := experiments_in(folder):
         named = ", ".join(map(str, tags[:NAMED])) + (", ..." if len(tags) > NAMED else "")
         raise ValueError(f"{folder} is no experiment but holds {len(tags)}; give one: {named}")
     raise ValueError(
         f"{folder} is no experiment: it has no run directory (with metrics.jsonl or env.json), no "
-        "scores.json and no .done; give EXP_DIR/TAG"
+        "scores.json and no .done/.stages; give EXP_DIR/TAG"
     )
-
-
-def has_trace(folder: Path, names: Sequence[str]) -> bool:
-    return any((folder / name).exists() for name in names)
 
 
 def summary(experiment: Experiment) -> list[str]:

@@ -26,6 +26,7 @@ from typing import Any, TextIO
 
 from nest_ssl.bin.arguments import Parser
 from nest_ssl.bin.terminal import run, uses_colour
+from nest_ssl.report.folders import experiments_in, is_experiment
 from nest_ssl.report.live import Status, read_status
 from nest_ssl.report.runs import read_runs
 from nest_ssl.report.stages import read_stages
@@ -86,15 +87,15 @@ def experiment_of(folder: Path) -> Path:
     Raises FileNotFoundError or ValueError that says what is there instead.
     """
     if not folder.exists():
-        beside = _experiments(folder.parent) if folder.parent.is_dir() else []
+        beside = experiments_in(folder.parent)
         hint = f"; in {folder.parent} there is {_listed(beside)}" if beside else ""
         raise FileNotFoundError(f"{folder}: there is no such folder{hint}. It is exp/TAG of a recipe")
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; name the folder of the experiment, such as {folder.parent}")
-    if _is_experiment(folder):
+    if is_experiment(folder):
         return folder
     for place in (folder, folder / "exp"):
-        found = _experiments(place) if place.is_dir() else []
+        found = experiments_in(place)
         if len(found) == 1:
             return found[0]
         if found:
@@ -107,19 +108,6 @@ def experiment_of(folder: Path) -> Path:
     raise ValueError(
         f"{folder}: no stage of a recipe and no training has left anything here. "
         "Name exp/TAG, the folder that a recipe writes (run.sh prints it at its end)"
-    )
-
-
-def _is_experiment(folder: Path) -> bool:
-    """True for a folder that a recipe or a training writes in, but a data folder is none."""
-    if any((folder / name).is_file() for name in ("metrics.jsonl", "env.json", ".done/.stages")):
-        return True
-    return (folder / ".done").is_dir() and any(folder.glob("*/env.json"))
-
-
-def _experiments(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and path.name != "data" and _is_experiment(path)
     )
 
 

@@ -67,6 +67,14 @@ def test_several_experiments_are_named(experiments: Path) -> None:
         status.experiment_of(experiments)
 
 
+def test_runs_side_by_side_are_one_experiment(tmp_path: Path) -> None:
+    for name in ("encoder", "adaptor"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "env.json").write_text("{}")
+    assert status.experiment_of(tmp_path / "runs") == tmp_path / "runs"
+    assert status.experiment_of(tmp_path) == tmp_path / "runs"
+
+
 def test_what_is_no_experiment_is_refused_in_words(experiments: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such folder; in .*exp there is small"):
         status.experiment_of(experiments / "smal")
