@@ -88,7 +88,13 @@ class Item:
 
 
 def items_of_files(files: Sequence[Path], options: PromptOptions, channel: Any = None) -> list[Item]:
-    """Give whole audio files as items; keys are their paths as written."""
+    """Give whole audio files as items; keys are their paths as written.
+
+    Raises FileNotFoundError for one that does not exist.
+    """
+    for path in files:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; name audio files")
     prompt, words = options.prompt(None, {})
     found = [
         Item(str(path), str(path), AudioSpan(path, channel="average" if channel is None else channel), prompt,

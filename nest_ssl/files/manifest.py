@@ -67,5 +67,8 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> in
 def check_is_file(path: str | os.PathLike) -> None:
     """Raise FileNotFoundError unless `path` is a file."""
     if not Path(path).is_file():
-        kind = "is a folder" if Path(path).is_dir() else "does not exist"
+        kind = "does not exist"
+        if Path(path).is_dir():
+            rows = sorted(str(found) for found in Path(path).glob("*.json*"))
+            kind = f"is a folder; name the files in it: {' '.join(rows[:5]) or 'one row of JSON per line'}"
         raise FileNotFoundError(f"manifest {path} {kind}")

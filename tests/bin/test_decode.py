@@ -218,7 +218,14 @@ def test_a_misspelt_key_is_refused(model, corpus, word, way_out):
 
 
 def test_nothing_decoded_is_a_status_of_its_own(model, tmp_path):
-    assert run(model, tmp_path / "nowhere.wav", "--mode", "ctc") == 1
+    (tmp_path / "no_audio.wav").write_text("nothing")
+    assert run(model, tmp_path / "no_audio.wav", "--mode", "ctc") == 1
+
+
+def test_a_file_that_does_not_exist_is_refused(model, corpus, tmp_path):
+    first = rows_of(corpus.manifest)[0]["audio_filepath"]
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.wav does not exist"):
+        run(model, first, tmp_path / "nowhere.wav", "--mode", "ctc")
 
 
 def test_a_joint_weight_is_not_passed_over_without_ctc(corpus, tmp_path):

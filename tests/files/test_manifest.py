@@ -35,7 +35,8 @@ def test_a_bad_line_is_named(tmp_path, line, message):
 def test_a_missing_manifest_and_a_folder_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"manifest .*m\.jsonl does not exist"):
         list(read_rows(tmp_path / "m.jsonl"))
-    with pytest.raises(FileNotFoundError, match="is a folder"):
+    (tmp_path / "a.jsonl").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"is a folder; name the files in it: \S+a\.jsonl$"):
         list(read_rows(tmp_path))
 
 
