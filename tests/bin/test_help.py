@@ -75,7 +75,7 @@ def test_help_fits_a_screen(verb, monkeypatch, capsys):
     lines = screen(verb, "--help", 100, monkeypatch, capsys)
     assert len(lines) <= LINES
     assert max(map(len, lines)) <= 100
-    assert not [line for line in lines if "\t" in line or line != line.rstrip() or len(line) > 100]
+    assert not [line for line in lines if "\t" in line or line != line.rstrip()]
     assert lines[0].startswith(f"usage: python -m nest_ssl.bin.{verb} ")
 
 
@@ -128,7 +128,7 @@ def test_options_say_their_default_and_unit(verb, monkeypatch, capsys):
 def test_recipes_say_what_they_do_and_take(recipe):
     done = subprocess.run(["bash", recipe, "--help"], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("Usage: bash ") and lines[-1].startswith("Stages: 0 ")
+    assert lines[0].startswith("Usage: bash ") and "\nStages: 0 " in done.stdout
     assert not [line for line in lines if "\t" in line or line != line.rstrip() or len(line) > 100]
     assert "--status" in done.stdout and not done.stderr
 
