@@ -13,4 +13,6 @@ def _hook(kind: type[BaseException], error: BaseException, traceback: TracebackT
         sys.__excepthook__(kind, error, traceback)
 
 
-sys.excepthook = _hook
+# `python -m` imports this package with argv[0] "-m", before the verb; imported otherwise it has no effect.
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _hook
