@@ -24,6 +24,7 @@ from nest_ssl.report.spectrograms import Example, channel_facts, channel_sides
 from nest_ssl.report.timeline import duration_text, timeline
 from nest_ssl.report.training_figures import run_figures, shared_figures
 from nest_ssl.report.utterance_views import Utterance, worst_utterances
+from nest_ssl.report.words import p_value
 from nest_ssl.text.keywords import DEFINITION
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -94,6 +95,7 @@ def _environment() -> Environment:
         svg=Markup,  # made by plots.py and spectrograms.py, which escape
         rate=rate_text,
         number=_number,
+        chance=_chance,
         percent=lambda value: "–" if finite(value) is None else f"{100 * value:.1f} %",
         took=lambda value: "–" if finite(value) is None else duration_text(value),
         typeset=_typeset,
@@ -186,6 +188,11 @@ def _setting(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _chance(p: Any) -> str:
+    number = finite(p)
+    return "–" if number is None else p_value(number).removeprefix("p ")
 
 
 def _number(value: Any, digits: int = 0) -> str:

@@ -24,12 +24,13 @@ FIRST_METRICS = (
     "acc",
     "gain_nats",
 )  # shown beside the loss, two of them
+SHARES = {"cer", "ctc_cer", "wer", "acc", "masked_acc"}  # drawn in per cent, as they are told elsewhere
 WORDS = {
-    "cer": "CER",
-    "ctc_cer": "CER of CTC",
-    "wer": "WER",
-    "acc": "accuracy of the next token",
-    "masked_acc": "accuracy on masked frames",
+    "cer": "CER, %",
+    "ctc_cer": "CER of CTC, %",
+    "wer": "WER, %",
+    "acc": "accuracy of the next token, %",
+    "masked_acc": "accuracy on masked frames, %",
     "gain_nats": "gain over guessing by frequency, nats",
     "llm_loss": "loss of the LLM",
     "ctc_loss": "loss of CTC",
@@ -99,6 +100,9 @@ def _metric(run: Run, key: str, style: Style) -> Figure | None:
     """Draw what was logged in training, faint, its mean, and validation as points; None without a number."""
     title = "loss" if key == "loss" else WORDS.get(key, key.replace("_", " "))
     x, y = _points(run.train, key)
+    val_x, val_y = _points(run.validation, f"val_{key}")
+    if key in SHARES:
+        y, val_y = 100 * y, 100 * val_y
     series, notes = [], []
     if len(y):
         mean, window = smoothed(y)
@@ -106,7 +110,6 @@ def _metric(run: Run, key: str, style: Style) -> Figure | None:
             series.append(Series("training, as logged", x, y, style, "faint"))
             notes.append(f"mean of {window} logged values")
         series.append(Series("training", x, mean, style, "line"))
-    val_x, val_y = _points(run.validation, f"val_{key}")
     if len(val_y):
         series.append(Series("validation", val_x, val_y, VALIDATION, "marks"))
     if not series:

@@ -36,8 +36,16 @@ def test_many_values_have_their_mean_before_them():
 
 def test_what_was_logged_beside_the_loss_is_drawn_but_no_bookkeeping():
     found = run_figures(run(acc=0.1, llm_loss=2.0, eta="00:01", batch=3), Style())
-    assert [f.caption for f in found.first] == ["loss", "accuracy of the next token"]
+    assert [f.caption for f in found.first] == ["loss", "accuracy of the next token, %"]
     assert [f.caption for f in found.rest] == ["loss of the LLM"]
+
+
+def test_shares_are_drawn_in_per_cent():
+    found = run_figures(run(ctc_cer=0.25, masked_acc=0.5, gain_nats=0.5), Style())
+    by_name = {f.caption: f.svg for f in found.first + found.rest}
+    assert "last training value 25" in by_name["CER of CTC, %"]
+    assert "last training value 50" in by_name["accuracy on masked frames, %"]
+    assert "last training value 0.5" in by_name["gain over guessing by frequency, nats"]
 
 
 def test_a_loss_that_is_not_finite_is_a_gap_and_said():
