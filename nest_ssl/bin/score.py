@@ -32,6 +32,7 @@ from nest_ssl.text.error_rates import check_installed
 from nest_ssl.text.hypotheses import (
     System,
     Utterance,
+    check_lines,
     joined_references,
     present_everywhere,
     read_references,
@@ -83,20 +84,24 @@ def main(argv: list[str]) -> int:
     if lost := sum(len(row["failed"]) + len(row["missing"]) for row in headlines):
         print(f"{lost} utterances failed or are missing; they count as deleted")
     if left_out:
-        print(f"{left_out} utterances that not every system has were left out (--mode present)")
+        print(f"{left_out} utterances that a system or the references lack were left out (--mode present)")
     return 0
 
 
 def references_of(systems: list[System], arguments: argparse.Namespace) -> tuple[dict[str, Utterance], int]:
     """Give what was said in the utterances to be scored, and how many others were left out."""
     stated = read_references(arguments.references, arguments.format) if arguments.references else None
-    if stated is not None and arguments.mode == "present":
+    foreign: set[str] = set()
+    if stated is not None:
         for system in systems:
-            for key in [key for key in system.rows if key not in stated]:
-                del system.rows[key]
+            check_lines(system, stated)
+            foreign |= system.rows.keys() - stated.keys() if arguments.mode == "present" else set()
+    for system in systems:
+        for key in foreign & system.rows.keys():
+            del system.rows[key]
     joined = joined_references(systems, stated)
     kept = present_everywhere(systems, joined) if arguments.mode == "present" else joined
-    return with_metadata(kept, arguments.metadata), len(joined) - len(kept)
+    return with_metadata(kept, arguments.metadata), len(joined) - len(kept) + len(foreign)
 
 
 def rules_of(arguments: argparse.Namespace) -> ScoringRules:

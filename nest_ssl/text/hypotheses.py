@@ -12,7 +12,7 @@ from nest_ssl.files.manifest import read_rows
 from nest_ssl.files.rows import resolve_audio_path, row_identity
 from nest_ssl.text.conditions import FACTS
 from nest_ssl.text.scored_text import scored_characters
-from nest_ssl.text.transcript_files import Format, read_texts
+from nest_ssl.text.transcript_files import Format, read_texts, told_format
 
 NAMED = 5  # keys that a message lists
 
@@ -24,6 +24,7 @@ class System:
     name: str
     path: Path
     rows: dict[str, dict[str, Any]]
+    format: Format = "jsonl"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def read_system(name: str, path: Path, form: Format = "auto") -> System:
 
     Raises ValueError too for a file without a row, and for one in which every row is an error.
     """
+    form = told_format(path, form)
     rows: dict[str, dict[str, Any]] = {}
     lines: dict[str, int] = {}
     for line, row in read_texts(path, form):
@@ -71,7 +73,7 @@ def read_system(name: str, path: Path, form: Format = "auto") -> System:
         if key in rows:
             raise ValueError(
                 f"{path}:{line}: the key {key!r} stood on line {lines[key]} before; each utterance is scored "
-                "once, so remove one of the two (were two decodings written to one file?)"
+                f"once, so remove one of the two (were two decodings written to one file?){_keys(form)}"
             )
         rows[key], lines[key] = row, line
     if not rows:
@@ -82,7 +84,16 @@ def read_system(name: str, path: Path, form: Format = "auto") -> System:
             f"{path} ({name}): all {len(rows)} rows failed, so there is nothing to score; "
             f"the first, {key!r}: {str(row['error'])[:200]}"
         )
-    return System(name, path, rows)
+    return System(name, path, rows, form)
+
+
+def check_lines(system: System, references: Mapping[str, Utterance]) -> None:
+    """Raise ValueError where line N of the hypotheses cannot belong to line N of the references."""
+    if system.format == "lines" and len(system.rows) != len(references):
+        raise ValueError(
+            f"{system.path} ({system.name}) has {len(system.rows)} lines, the references {len(references)}: "
+            "line N belongs to line N (--format lines), so that an empty text needs an empty line"
+        )
 
 
 def read_references(paths: Sequence[Path], form: Format = "auto") -> dict[str, Utterance]:
@@ -96,7 +107,8 @@ def read_references(paths: Sequence[Path], form: Format = "auto") -> dict[str, U
             if text is None:
                 raise ValueError(f"{path}:{line}: {key} has no text to score against")
             if key in found:
-                raise ValueError(f"{path}:{line}: the key {key!r} comes twice among the references")
+                hint = _keys(told_format(path, form))
+                raise ValueError(f"{path}:{line}: the key {key!r} comes twice among the references{hint}")
             facts = _facts(row)
             if isinstance(audio := facts.get("audio_filepath"), str):
                 facts["audio_filepath"] = str(resolve_audio_path(audio, path))
@@ -123,7 +135,8 @@ def joined_references(
             if foreign:
                 raise ValueError(
                     f"{system.path} ({system.name}) has {len(foreign)} utterances that are not among the "
-                    f"references: {_list(foreign)}; are these hypotheses of another set?"
+                    f"references: {_list(foreign)} (these have {next(iter(references))!r}); are these "
+                    f"hypotheses of another set?{_keys(system.format)}"
                 )
         elif found and not system.rows.keys() & found.keys():
             raise ValueError(
@@ -221,6 +234,13 @@ def _key(row: Mapping[str, Any], path: Path, line: int) -> str:
     if row.get("audio_filepath") is None and not any(row.get(name) for name in ("id", "utt", "utterance_id")):
         raise ValueError(f"{path}:{line}: the row has no key, so it is not known which utterance it is of")
     return row_identity(row)
+
+
+def _keys(form: Format) -> str:
+    """Say what is taken for keys where lines may have none."""
+    if form != "kaldi":
+        return ""
+    return " (the first word of each line is taken for its key; --format lines reads files without keys)"
 
 
 def _said(row: Mapping[str, Any]) -> str | None:

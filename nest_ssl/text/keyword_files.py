@@ -16,9 +16,10 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from nest_ssl.files.manifest import BYTE_ORDER_MARK, check_is_file
+from nest_ssl.files.manifest import BYTE_ORDER_MARK
 from nest_ssl.text.keywords import ALL, KeywordLists, Keywords
 from nest_ssl.text.scored_text import scored_characters
+from nest_ssl.text.transcript_files import check_is_text_file
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def _some(words: list[tuple[str, str]], place: str, domain: str) -> list[tuple[s
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Give (number, line) without comments, outer spaces and blank lines."""
-    check_is_file(path)
+    check_is_text_file(path)
     content = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
     lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     for number, raw in enumerate(lines, start=1):

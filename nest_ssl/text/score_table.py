@@ -169,8 +169,9 @@ def counted_lines(found: Found) -> list[str]:
         lines.append(f"In no reference, as whole words: {len(unsaid)} keywords, {shown}.")
     if left_out := facts.get("left_out"):
         lines.append(
-            f"{left_out} utterances that not every system has were left out, as --mode present asks for; an "
-            "utterance that failed counts as an empty text, each character and word of it as a deletion."
+            f"{left_out} utterances that a system or the references lack were left out, as --mode present "
+            "asks for; an utterance that failed counts as an empty text, each character and word of it as a "
+            "deletion."
         )
     else:
         lines.append(

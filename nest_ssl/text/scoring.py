@@ -113,7 +113,10 @@ def _units(references: Mapping[str, Utterance], unit: str) -> np.ndarray | None:
         raise ValueError(f"unit is {unit!r}, not one of {', '.join(UNITS)}")
     labels = [conditions_of(said.facts)["speaker"] for said in references.values()]
     if all(label == NOT_STATED for label in labels):
-        raise ValueError("no utterance states its speaker, so speakers cannot be drawn; rows need 'speaker'")
+        raise ValueError(
+            "no utterance states its speaker, so speakers cannot be drawn: rows need 'speaker'; a manifest "
+            "that has it can be given by --metadata"
+        )
     return unit_numbers([f"s{label}" if label != NOT_STATED else f"u{i}" for i, label in enumerate(labels)])
 
 

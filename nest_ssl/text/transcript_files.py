@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from nest_ssl.files.manifest import BYTE_ORDER_MARK, check_is_file, parse_row, read_lines
+from nest_ssl.files.manifest import BYTE_ORDER_MARK, parse_row, read_lines
 
 Format = Literal["auto", "jsonl", "kaldi", "trn", "lines"]
 FORMATS: tuple[Format, ...] = ("auto", "jsonl", "kaldi", "trn", "lines")
 JSON_SUFFIXES = (".json", ".jsonl")
+TEXT_SUFFIXES = (*JSON_SUFFIXES, ".trn", ".txt")
 
 _TRN = re.compile(r"^(?P<text>.*?)\s*\((?P<key>[^()\s]+)\)\s*$")
 _ALTERNATIVES = re.compile(r"\{[^{}]*/[^{}]*\}")
@@ -26,7 +27,7 @@ def read_texts(path: Path, form: Format = "auto") -> Iterator[tuple[int, dict[st
     jsonl where the first line begins with "{", else kaldi.
     Raises FileNotFoundError, and ValueError with the line that is not of the format.
     """
-    form = _told(path) if form == "auto" else form
+    form = told_format(path, form)
     if form == "lines":
         yield from _numbered(path)
         return
@@ -42,13 +43,30 @@ def read_texts(path: Path, form: Format = "auto") -> Iterator[tuple[int, dict[st
             yield number, _trn(text, path, number)
 
 
-def _told(path: Path) -> Format:
+def told_format(path: Path, form: Format = "auto") -> Format:
+    """Give the format that a file is read in; FileNotFoundError unless it is a file."""
+    check_is_text_file(path)
+    if form != "auto":
+        return form
     if path.suffix.lower() == ".trn":
         return "trn"
     if path.suffix.lower() in JSON_SUFFIXES:
         return "jsonl"
     first = next((line for _, line in read_lines(path)), b"{")
     return "jsonl" if first.lstrip().startswith(b"{") else "kaldi"
+
+
+def check_is_text_file(path: Path) -> None:
+    """Raise FileNotFoundError, for a folder with files that may have been meant, unless `path` is a file."""
+    if path.is_file():
+        return
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist")
+    inside = [one for one in sorted(path.iterdir()) if one.name == "text" or one.suffix in TEXT_SUFFIXES]
+    raise FileNotFoundError(
+        f"{path} is a folder; name a file in it"
+        + (f", such as {', '.join(map(str, inside[:3]))}" if inside else "")
+    )
 
 
 def _decoded(line: bytes, path: Path, number: int) -> str:
@@ -63,7 +81,8 @@ def _trn(text: str, path: Path, number: int) -> dict[str, Any]:
     if found is None:
         raise ValueError(
             f"{path}:{number}: a line of a .trn file ends with its key in parentheses, such as "
-            f"'press one (speaker-0001)'; this one is: {text[:80]}"
+            f"'press one (speaker-0001)'; this one is: {text[:80]!r} (--format holds for every "
+            "file; without it each is told by its name)"
         )
     if _ALTERNATIVES.search(found["text"]):
         raise ValueError(
@@ -75,7 +94,6 @@ def _trn(text: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    check_is_file(path)
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line

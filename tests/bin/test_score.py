@@ -131,8 +131,14 @@ def test_mode_present_scores_what_every_system_has(files, capsys, tmp_path):
     out = tmp_path / "S.md"
     assert score.main(words(files, "--mode", "present", "--out", str(out))) == 0
     printed = capsys.readouterr().out
-    assert "lora (text): CER 0.00" in printed and "2 utterances that not every system has were" in printed
-    assert "2 utterances that not every system has were left out" in out.read_text(encoding="utf-8")
+    assert (
+        "lora (text): CER 0.00" in printed and "2 utterances that a system or the references lack" in printed
+    )
+    assert "2 utterances that a system or the references lack were left out" in out.read_text("utf-8")
+    manifest = tmp_path / "test.jsonl"
+    manifest.write_text('{"key": "u0", "text": "press one"}\n{"key": "u9", "text": "stop"}\n')
+    assert score.main(words(files, "--mode", "present", "--references", str(manifest))) == 0
+    assert "6 utterances that a system or the references lack" in capsys.readouterr().out  # u1 to u5, u9
 
 
 def test_metadata_come_from_a_manifest_and_speakers_are_drawn(files, tmp_path):
@@ -193,3 +199,44 @@ def test_digits_alone_are_read_as_the_rest_of_the_set_and_so_are_keywords(tmp_pa
     assert found["rows"][0]["keywords"]["all"]["expected"] == 4  # 5 three times: 五 stands in 五g
     page = (tmp_path / "SCORES.md").read_text(encoding="utf-8")
     assert "In no reference, as whole words: 1 keywords, `fax`." in page
+
+
+LINES = ["--format", "lines"]
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "more", "message"),
+    [
+        ("press one\npress two\n", [], r"h.txt:2: the key 'press' .*--format lines reads files without keys"),
+        (
+            "hello one\nstop two\n",
+            [],
+            r"'hello', 'stop' \(these have 'a-1'\).*the first word of each line is taken",
+        ),
+        ("one line\n", LINES, r"h.txt \(h\) has 1 lines, the references 2: line N belongs to line N"),
+        (
+            "press one\n",
+            ["--format", "trn"],
+            r"1: a line of a .trn file .*without it each is told by its name",
+        ),
+        ("press \udcff\n", [], r"h.txt:1: not UTF-8 text"),
+        ("a-1 x\n", ["--references", "{folder}"], r"is a folder; name a file in it, such as .*ref.txt"),
+        ("a-1 x\n", ["--keywords", "{folder}/gone"], r"gone does not exist"),
+        ("a-1 x\n", ["--resample-by", "speaker"], r"no utterance states its speaker.* by --metadata"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_named_with_the_way_out(hypotheses, more, message, tmp_path):
+    reference = tmp_path / "ref.txt"
+    reference.write_text("a-1 press one\na-2 stop\n")
+    (tmp_path / "h.txt").write_text(hypotheses, encoding="utf-8", errors="surrogateescape")
+    call = ["--hypotheses", str(tmp_path / "h.txt"), "--references", str(reference), "--rounds", "10"]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        score.main([*call, *(word.replace("{folder}", str(tmp_path)) for word in more)])
+
+
+def test_lines_without_keys_are_scored_line_by_line(tmp_path, capsys):
+    (tmp_path / "ref.txt").write_text("press one\n\nstop now\n")
+    (tmp_path / "hyp.txt").write_text("press one\npress\nstop\n")
+    call = ["--hypotheses", str(tmp_path / "hyp.txt"), "--references", str(tmp_path / "ref.txt"), *LINES]
+    assert score.main([*call, "--rounds", "10"]) == 0
+    assert "hyp (text): CER 52.94 WER 50.00" in capsys.readouterr().out  # 9 of 17, 2 of 4
