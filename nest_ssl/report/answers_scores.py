@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -98,9 +99,9 @@ def _change_of(scores: Scores) -> _CerChange | None:
     if then is None or now is None:
         return None
     found = after.get("gain") or _comparison(scores, before["system"], after["system"]) or {}
-    gain = 1 - now / then if then else 0.0
+    gain = 1 - now / then if then else -inf if now else 0.0
     words = f"{percent(then, 2)} ({before['system']}) -> {percent(now, 2)} ({after['system']}): "
-    words += f"{_lower(gain)}{_certainty(found)}"
+    words += f"{_lower(gain, now)}{_certainty(found)}"
     p = _p(found)
     if p is not None and p >= P_LIMIT:
         words += ", which may be chance"
@@ -245,7 +246,7 @@ def _steps(scores: Scores) -> Iterator[str]:
         now, then = rate_of(row, "cer"), rate_of(former, "cer") if former else None
         if now is None or then is None:
             continue
-        gain, p = finite(step.get("gain")) or 0.0, _p(step)
+        gain, p = 1 - now / then if then else -inf if now else 0.0, _p(step)
         if p is None:
             judged = ""
         elif p >= P_LIMIT:
@@ -254,7 +255,7 @@ def _steps(scores: Scores) -> Iterator[str]:
             judged = ": it helps" if gain > 0 else ": it harms"
         yield (
             f"{name} after {step['against']}: {percent(then, 2)} -> {percent(now, 2)}, "
-            f"{_lower(gain)}{_certainty(step)}{judged}"
+            f"{_lower(gain, now)}{_certainty(step)}{judged}"
         )
 
 
@@ -339,7 +340,10 @@ def _all_rates(row: Row) -> str:
     return ", ".join(told)
 
 
-def _lower(gain: float) -> str:
+def _lower(gain: float, now: float) -> str:
+    """A relative gain in words; in points where there was no error before."""
+    if gain == -inf:
+        return f"{100 * now:.2f} points higher"
     return f"{percent(gain)} lower" if gain >= 0 else f"{percent(-gain)} higher"
 
 

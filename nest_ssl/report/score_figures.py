@@ -54,10 +54,14 @@ def condition_figures(scores: Mapping[str, Any], styles: Mapping[str, Style]) ->
     found_values = conditions_of(scores)
     for condition, values in found_values.items():
         groups: dict[str, list[Bar]] = {}
+        numbers = {
+            v: max(int(c.get("utterances") or 0) for c in found.values()) for v, found in values.items()
+        }
+        largest = sorted(numbers, key=lambda value: -numbers[value])[:MOST_VALUES]
         for value, found in values.items():
             bars = [bar for system, cell in found.items() if (bar := _bar(system, cell.get("cer"), styles))]
-            if bars and len(groups) < MOST_VALUES:
-                number = max(int(cell.get("utterances") or 0) for cell in found.values())
+            if bars and value in largest:
+                number = numbers[value]
                 few = " *" if any(cell.get("few") for cell in found.values()) else ""
                 groups[f"{value} · {number} utt.{few}"] = bars
         if groups:
@@ -68,10 +72,11 @@ def condition_figures(scores: Mapping[str, Any], styles: Mapping[str, Style]) ->
     for condition, groups in drawn.items():
         told = "; ".join(f"{name}: {100 * bars[-1].value:.1f} %" for name, bars in groups.items())
         number = len(found_values[condition])
-        note = MEANINGS.get(condition, "")
+        notes = [meaning] if (meaning := MEANINGS.get(condition)) != condition and meaning else []
         if number > MOST_VALUES:
-            note += f"; {MOST_VALUES} of {number} values, the table has all"
-        figures.append(Figure(condition, group_plot(groups, f"CER by {condition}; {told}", highest), note))
+            notes.append(f"the {MOST_VALUES} largest of {number} groups, the table has all")
+        svg = group_plot(groups, f"CER by {condition}; {told}", highest)
+        figures.append(Figure(condition, svg, "; ".join(notes)))
     return figures
 
 

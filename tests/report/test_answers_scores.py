@@ -189,6 +189,17 @@ def test_conditions_of_all_test_sets_count_and_are_told_with_their_set():
     assert alone.answer.startswith("Most in simulated: codec amr")
 
 
+def test_errors_after_none_are_told_in_points():
+    worse = scores(
+        score_row("base", 0.0),
+        score_row("lora", 0.1, step={"against": "base", "gain": None, "p_value": 0.001}),
+    )
+    answer = cer_change(worse, 0.1)
+    assert "0.00 % (base) -> 10.00 % (lora): 10.00 points higher" in answer.answer
+    assert answer.verdict == "not met"
+    assert answer.details[0].endswith("10.00 points higher, p 0.001: it harms")
+
+
 def test_what_further_sets_say_does_not_decide():
     main = scores(score_row("base", 0.5), score_row("lora", 0.4, gain=gain("base", 0.2, 0.01)))
     other = scores(score_row("base", 0.6), score_row("lora", 0.9, gain=gain("base", -0.5, 0.6)))

@@ -50,10 +50,19 @@ def test_a_condition_has_a_point_for_each_value_and_system():
     assert "codec1 · 40 utt. *" in figure.svg
 
 
+def test_of_many_values_the_figure_has_the_largest():
+    found = scores(MOST_VALUES + 1)
+    for row in found["rows"]:
+        row["conditions"]["codec"]["codec3"]["utterances"] = 1
+    [figure] = condition_figures(found, STYLES)
+    assert "codec3 " not in figure.svg
+    assert f"codec{MOST_VALUES} " in figure.svg
+
+
 def test_of_many_values_the_figure_has_some_and_says_so():
     [figure] = condition_figures(scores(MOST_VALUES + 3), STYLES)
     assert figure.svg.count("<circle") == 2 * MOST_VALUES
-    assert f"{MOST_VALUES} of {MOST_VALUES + 3} values" in figure.note
+    assert f"the {MOST_VALUES} largest of {MOST_VALUES + 3} groups" in figure.note
     assert len(conditions_of(scores(MOST_VALUES + 3))["codec"]) == MOST_VALUES + 3
 
 
