@@ -19,12 +19,13 @@ CORE = [
     "PyYAML",
     "safetensors",
     "sentencepiece",  # the tokenizers of CTC fine-tuning, read by NeMo too
-    "jiwer",  # error rates: edit distances by RapidFuzz
+    "jiwer",  # error rates
+    "RapidFuzz",  # what jiwer counts by: alignments one by one
     "text2num>=3.1",  # scores count "twenty five" as 25, in seven languages; 0.5 MB, brings nothing
     "tensorboard",
     "matplotlib",  # spectrograms and response curves of telephone channels
     "tqdm",
-    "jinja2",  # report.html; escapes whatever a text holds
+    "Jinja2",  # report.html; escapes whatever a text holds
 ]
 EXTRAS = {
     "llm": [
