@@ -5,8 +5,8 @@ Example:
       model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl \\
       trainer.max_steps=1000 trainer.accelerator=cpu
 
-Settings are changed by KEY=VALUE words as in Hydra (+KEY= adds, ~KEY removes).  The same command again
-goes on from the last checkpoint.
+Settings are changed by KEY=VALUE words as in Hydra (+KEY= adds, ~KEY removes), many of them by a second
+--config, which is laid over the first.  The same command again goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         epilog="docs/training_data.md and docs/cluster.md explain the settings of data and of several GPUs.",
     )
     add = parser.add_argument
-    add("--config", type=Path, metavar="FILE", help="YAML with the sections model, trainer, exp_manager")
+    what = "YAML with the sections model, trainer, exp_manager; repeatable, later ones over earlier ones"
+    add("--config", type=Path, action="append", metavar="FILE", help=what)
     add("--config-path", type=Path, metavar="DIR", help="folder of the YAML file, as for NeMo's scripts")
     add("--config-name", metavar="NAME", help="name of the YAML file in it, with or without .yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
@@ -82,19 +83,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.error("give --config FILE, or --config-path DIR with --config-name NAME")
         name = arguments.config_name
         name = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
-        arguments.config = (arguments.config_path or Path()) / name
+        arguments.config = [(arguments.config_path or Path()) / name]
     elif arguments.config_path or arguments.config_name:
         parser.error("--config excludes --config-path and --config-name")
     return arguments
 
 
-def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
-    """The YAML with our additions to NeMo's keys at their defaults, then the overrides."""
-    plain = load_config(path)
-    _check_sections(plain, str(path))
+def configuration(paths: Sequence[Path], overrides: Sequence[str]) -> DictConfig:
+    """The YAML files, later ones over earlier ones, our additions at their defaults, then the overrides."""
+    files = [load_config(path) for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        _check_sections(file, str(path))
+        OmegaConf.set_struct(file, False)
+    plain = OmegaConf.merge(*files)
     for section in ("model", "trainer"):
         if section not in plain:
-            raise ValueError(f"{path}: the section {section!r} is missing")
+            raise ValueError(f"{paths[0]}: the section {section!r} is missing")
     additions = OmegaConf.create(
         {
             "name": "default",

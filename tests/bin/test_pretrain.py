@@ -63,6 +63,25 @@ def test_a_run_directory_holds_what_the_documentation_says(corpus, tmp_path):
     assert any(name.endswith("step=2-last") for name in names)
 
 
+def test_a_second_configuration_is_laid_over_the_first_and_words_over_both(corpus, tmp_path):
+    over = tmp_path / "small.yaml"
+    over.write_text(
+        "trainer: {num_sanity_val_steps: -1, max_steps: 9}\n"
+        "model: {optim: {lr: 0.25}, train_ds: {batch_size: null, batch_duration: 7}}\n"
+    )
+    run, config = tmp_path / "run", ("--config", str(CONFIG), "--config", str(over))
+    assert pretrain.main(arguments(corpus, run, config=config)) == 0
+    kept = yaml.safe_load((run / "config.yaml").read_text())
+    assert (kept["model"]["optim"]["lr"], kept["model"]["train_ds"]["batch_duration"]) == (0.25, 7)
+    assert kept["trainer"]["max_steps"] == 2, "words of the command come last"
+    assert kept["model"]["optim"]["betas"] == [0.9, 0.98], "what it does not name stays"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "validation"] == [0, 2]
+    over.write_text("modle: {optim: {lr: 0.25}}\n")
+    with pytest.raises(ValueError, match=r"small\.yaml: the top-level key 'modle'.*did you mean model"):
+        pretrain.main(arguments(corpus, run, config=config))
+
+
 @pytest.mark.parametrize("weighting", ["frames", "nemo"])
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_both_precisions_and_weightings_train(corpus, tmp_path, precision, weighting):
@@ -157,9 +176,9 @@ def test_the_interface_of_the_command_line(capsys):
         assert caught.value.code == 2
     parsed = pretrain.parse(["trainer.max_steps=2", "--config", "a.yaml", "~model.optim", "+x=1"])
     assert parsed.overrides == ["trainer.max_steps=2", "~model.optim", "+x=1"]
-    assert pretrain.parse(["--config-path", "conf", "--config-name", "nest.yaml"]).config == Path(
-        "conf/nest.yaml"
-    )
+    by_name = pretrain.parse(["--config-path", "conf", "--config-name", "nest.yaml"])
+    assert by_name.config == [Path("conf/nest.yaml")]
+    assert pretrain.parse(["--config", "a", "--config", "b"]).config == [Path("a"), Path("b")]
 
 
 @pytest.fixture(scope="module")
