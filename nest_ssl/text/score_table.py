@@ -40,7 +40,7 @@ def headline_lines(found: Found) -> list[str]:
     metrics = [metric for metric in METRIC_NAMES if any(row.get(metric) for row in rows)]
     heads = ["system", "output", *(METRIC_NAMES[metric] for metric in metrics)]
     if baseline:
-        heads += [f"CER gain over {_better(baseline)}", "p"]
+        heads += [f"relative CER gain over {_better(baseline)}", "p of gain"]
     lines = [_cells(heads), "|---" * len(heads) + "|"]
     for row in rows:
         mark = "**" if row["field"] == HEADLINE else ""
@@ -48,6 +48,11 @@ def headline_lines(found: Found) -> list[str]:
         lines.append(_cells(cells + (_gain(row.get("gain")) if baseline else [])))
     drawn = (found.get("bootstrap") or {}).get("unit", "utterance")
     lines += ["", f"In per cent, with 95 % bootstrap intervals over {drawn}s; bold: the headline output."]
+    if baseline:
+        lines[-1] += (
+            " Relative gain: the share of the baseline's errors that is gone; below 0 there are more. p: how "
+            "often a difference as large would come by chance if the two were equally good."
+        )
     for lacking in found.get("not_decoded") or []:
         lines.append(
             f"{lacking['system']} has no {lacking['field']} in its rows: that output was not decoded, or the "
@@ -97,7 +102,14 @@ def keyword_lines(found: Found) -> list[str]:
             alarms = [_per_hour(domain, "without_keywords"), _per_hour(domain, "silence")]
             cells = [row["system"], name, _rate(domain["kwer"]), *shares, *counts, *alarms]
             lines.append(_cells(cells))
-    return [*lines, "", "In per cent, counts, and false keywords an hour (of how many hours).", ""]
+    return [
+        *lines,
+        "",
+        "Shares in per cent; said, heard and false are counts, of references, hypotheses and false keywords. "
+        f"False an hour: in brackets how many hours there are; {DASH}: none, or no utterance states how long "
+        "it is.",
+        "",
+    ]
 
 
 def condition_lines(found: Found) -> list[str]:
@@ -220,9 +232,10 @@ def definition_lines(found: Found) -> list[str]:
         "better."
     )
     if found.get("baseline"):
+        several = len(found["baseline"]) > 1
         lines.append(
-            f"* Gain: 1 - CER / CER of {_better(found['baseline'])} in the same output (the better one on "
-            "this set, held fixed while drawing)."
+            f"* Relative gain: 1 - CER / CER of {_better(found['baseline'])} in the same output"
+            + (" (the better one on this set, held fixed while drawing)." if several else ".")
         )
     return [*lines, ""]
 
