@@ -10,12 +10,13 @@ KEY:         ^^^^^^
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from nest_ssl.text.error_rates import Edit
-from nest_ssl.text.keywords import Keywords, Occurrence, covered
+from nest_ssl.text.keywords import Comparison, Keywords, Occurrence, covered
 from nest_ssl.text.readable_alignment import readable_edits
 from nest_ssl.text.scripts import UNSPACED
 
@@ -66,9 +67,9 @@ def aligned_lines(
     longer.  Controls and lone surrogates are shown as \\u escapes.
     """
     said, heard = reference.split(), hypothesis.split()
-    flags, found = _keyword_flags(said, heard, keywords)
     if edits is None:
         edits = readable_edits(reference, hypothesis)
+    flags, found = _keyword_flags(said, heard, edits, keywords)
     cells = _cells(said, heard, edits, *flags)
     counts = {mark: sum(cell.mark == mark for cell in cells) for mark in "SDI"}
     errors, of = sum(counts.values()), len(said)
@@ -95,20 +96,39 @@ def _columns(character: str) -> int:
 
 
 def _keyword_flags(
-    said: Sequence[str], heard: Sequence[str], keywords: Keywords | None
+    said: Sequence[str], heard: Sequence[str], edits: Sequence[Edit], keywords: Keywords | None
 ) -> tuple[tuple[list[bool], list[bool]], list[str]]:
     """Say of each word whether it is in a keyword of the reference, or in a false one; and what to note."""
     if keywords is None:
         return ([False] * len(said), [False] * len(heard)), []
     (reference, places), (hypothesis, heard_places) = _unspaced(said), _unspaced(heard)
     found = keywords.compare(reference, hypothesis)
-    flags = (_within(places, found.expected), _within(heard_places, found.false))
+    right = {
+        heard_places[word][0]
+        for edit in edits
+        if edit.kind == "equal"
+        for word in range(edit.hypothesis_start, edit.hypothesis_end)
+    }
+    starts = [start for start, _ in heard_places]
+    false = _false(found, lambda o: all(start in right for start in starts if o.start <= start < o.end))
+    flags = (_within(places, found.expected), _within(heard_places, false))
     notes = [
         f"{name}: {', '.join(o.keyword for o in occurrences)}"
         for name, occurrences in (("missed", found.missed), ("false", found.false))
         if occurrences
     ]
     return flags, notes
+
+
+def _false(found: Comparison, right: Callable[[Occurrence], bool]) -> list[Occurrence]:
+    """Give as many of each false keyword as there are, those first that stand where something else was said."""
+    left = Counter(o.keyword for o in found.false)
+    false = []
+    for occurrence in sorted(found.heard, key=right):
+        if left[occurrence.keyword]:
+            left[occurrence.keyword] -= 1
+            false.append(occurrence)
+    return false
 
 
 def _unspaced(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:

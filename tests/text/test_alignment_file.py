@@ -47,6 +47,15 @@ def test_false_keywords_are_marked_and_named():
     ]
 
 
+def test_of_a_keyword_heard_too_often_the_one_that_was_not_said_is_marked():
+    assert lines("a card", "card a card", keywords=KEYWORDS)[1:] == [
+        "REF: **** a card",
+        "HYP: card a card",
+        "     I",
+        "KEY: !!!!   ^^^^",
+    ]
+
+
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "shown"),
     [
