@@ -121,7 +121,7 @@ def _keyword_flags(
 
 
 def _false(found: Comparison, right: Callable[[Occurrence], bool]) -> list[Occurrence]:
-    """Give as many of each false keyword as there are, those first that stand where something else was said."""
+    """Give as many of each false keyword as there are, those first that were not said there."""
     left = Counter(o.keyword for o in found.false)
     false = []
     for occurrence in sorted(found.heard, key=right):
