@@ -35,7 +35,10 @@ _say() { printf '%s: %s\n' "$_script" "$*"; }
 
 _complain() { printf '%s: %s\n' "$_script" "$*" >&2; }
 
-_wants_colour() { [[ -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]]; }
+# _is_screen FD: a person looks on at a terminal that can be drawn on.
+_is_screen() { [[ -t $1 && ${TERM-dumb} != dumb ]]; }
+
+_wants_colour() { [ -z "${NO_COLOR-}" ] && _is_screen "$1"; }
 
 # _width_of_terminal: set _width to the columns for what a person reads: the terminal's, at most 100.
 _width_of_terminal() {

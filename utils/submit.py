@@ -401,7 +401,7 @@ def find_terminal(environment: Mapping[str, str]) -> int | None:
     named = environment.get("NEST_PROGRESS_FD", "")
     if named.isdecimal():
         return int(named)
-    return 2 if os.isatty(2) else None
+    return 2 if os.isatty(2) and environment.get("TERM") != "dumb" else None
 
 
 def kill_group(group: int, number: int) -> None:

@@ -46,7 +46,7 @@ def start_logging(level: int = logging.INFO) -> None:
     if logging.getLogger().handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(uses_colour(sys.stderr)))
+    handler.setFormatter(_Lines(is_screen(sys.stderr), uses_colour(sys.stderr)))
     folded = Folded()
     handler.addFilter(folded)
     logging.basicConfig(level=level, handlers=[handler])
@@ -54,11 +54,14 @@ def start_logging(level: int = logging.INFO) -> None:
     atexit.register(folded.say_rest)
 
 
+def is_screen(stream: TextIO) -> bool:
+    """True if a person looks on at a terminal that can be drawn on: TERM=dumb cannot."""
+    return os.environ.get("TERM") != "dumb" and hasattr(stream, "isatty") and stream.isatty()
+
+
 def uses_colour(stream: TextIO) -> bool:
-    """True if a person looks on at a terminal and has not asked for plain text (NO_COLOR, TERM=dumb)."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    return hasattr(stream, "isatty") and stream.isatty()
+    """True for a screen, unless NO_COLOR asks for plain text."""
+    return not os.environ.get("NO_COLOR") and is_screen(stream)
 
 
 def error_line(text: str) -> str:
@@ -117,14 +120,15 @@ class Folded(logging.Filter):
 
 
 class _Lines(logging.Formatter):
-    """The format of the log, warnings in yellow and errors in red for a person."""
+    """The format of the log; on a screen a line overwrites a bar, warnings are yellow and errors red."""
 
-    def __init__(self, colour: bool) -> None:
+    def __init__(self, screen: bool, colour: bool) -> None:
         super().__init__(LOG_FORMAT, DATE_FORMAT)
+        self._clear = "\033[K" if screen else ""
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = self._clear + super().format(record)
         if not self._colour or record.levelno < logging.WARNING:
             return text
         return f"{RED if record.levelno >= logging.ERROR else YELLOW}{text}{PLAIN}"

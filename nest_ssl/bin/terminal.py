@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nest_ssl.bin.messages import error_line, start_logging, uses_colour
+from nest_ssl.bin.messages import error_line, is_screen, start_logging, uses_colour
 
 SECONDS_PER_LINE = 60.0  # of progress in a log
 
@@ -169,6 +169,9 @@ class _AtTheMargin:
 
 
 def _terminal() -> tuple[Any, bool]:
+    """Where bars are drawn, and whether nowhere: there is no terminal, or none that can be drawn on."""
+    if os.environ.get("TERM") == "dumb":
+        return sys.stderr, True
     path = os.environ.get("NEST_PROGRESS_TTY")
     if path:
         try:
@@ -181,7 +184,7 @@ def _terminal() -> tuple[Any, bool]:
             return os.fdopen(os.dup(int(named)), "w", encoding="utf-8", buffering=1), False
         except OSError:
             return sys.stderr, True
-    return sys.stderr, not sys.stderr.isatty()
+    return sys.stderr, not is_screen(sys.stderr)
 
 
 def _verb_name() -> str:

@@ -92,13 +92,13 @@ def test_a_program_logs_warnings_of_python_on_one_line_without_colour_into_a_pip
 
 
 def test_ctrl_c_while_a_verb_is_imported_ends_in_one_word(checkout):
-    program = "import nest_ssl.bin\nraise KeyboardInterrupt"
+    program = "import sys; sys.argv = ['-m']; import nest_ssl.bin\nraise KeyboardInterrupt"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, check=False
     )
     assert done.stderr == "interrupted\n"
     assert done.returncode != 0
-    program = "import nest_ssl.bin\nraise RuntimeError('ours')"
+    program = "import sys; sys.argv = ['-m']; import nest_ssl.bin\nraise RuntimeError('ours')"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, check=False
     )

@@ -249,3 +249,10 @@ def test_help_is_folded_to_the_screen(stub: Stub) -> None:
     at = next(number for number, line in enumerate(lines) if line.startswith("  --tag VALUE  "))
     assert lines[at + 1][:25] == " " * 25 != lines[at + 1]
     assert [line for line in lines if len(line) > 100] == [f"  --x VALUE              {'y' * 120}"]
+
+
+@pytest.mark.parametrize("option", ["--status", "--help", "--dry-run"])
+def test_what_is_read_in_part_ends_quietly(shown: Stub, option: str) -> None:
+    command = ["bash", "-c", f"bash egs/stub/run.sh {option} | true; echo ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(command, cwd=shown.root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("141", "0") and not done.stderr  # 0 if all of it fitted into the pipe

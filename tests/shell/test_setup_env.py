@@ -193,7 +193,9 @@ def test_other_extras_are_installed(finished):
 def test_an_unknown_extra_is_refused_by_name(fresh):
     status, output = fresh.run(NEST_EXTRAS="dev,lm")
     assert status != 0
-    assert "no extra 'lm'; NEST_EXTRAS takes a list of: " in output and " dev, " in output and ", llm" in output
+    assert (
+        "no extra 'lm'; NEST_EXTRAS takes a list of: " in output and " dev, " in output and ", llm" in output
+    )
 
 
 def test_torch_index_serves_torch_alone_and_its_password_is_not_kept(fresh):

@@ -6,9 +6,11 @@ _signal='' _signal_count=0 # the first signal that asked the run to stop, and ho
 _job_group=''              # process group of the running body
 _alive=()
 
-# On a terminal, past the log: warnings yellow, errors red. A line that has colours already keeps its own.
-_colouring=$'/\e/b
-/^\\(20[0-9][0-9]-[-0-9]* [:0-9]* \\)\\{0,1\\}WARNING\\>/{s/.*/\e[33m&\e[m/;b\n}
+# On a terminal, past the log: a line overwrites a bar; warnings are yellow, errors red. A line that has colours
+# already keeps its own.
+_overwriting=$': end\ns/^/\e[K/'
+_colouring=$'/\e/b end
+/^\\(20[0-9][0-9]-[-0-9]* [:0-9]* \\)\\{0,1\\}WARNING\\>/{s/.*/\e[33m&\e[m/;b end\n}
 /^\\(20[0-9][0-9]-[-0-9]* [:0-9]* \\)\\{0,1\\}\\(ERROR\\|CRITICAL\\)\\>/s/.*/\e[31m&\e[m/
 /^[a-z_]*: error: /s/.*/\e[31m&\e[m/'
 
@@ -23,9 +25,15 @@ _on_signal() {
     *)
       ((_signal_count == 1)) || return 0
       kill -TERM -- "-$_job_group" 2>/dev/null || true
+      _clear_bar
       _complain "SIG$1: stopping the stage, $recipe_grace_s s at most (again: at once)"
       ;;
   esac
+}
+
+# What was drawn last stays where the stage was stopped.
+_clear_bar() {
+  if _is_screen 2; then printf '\e[K' >&2; elif _is_screen 1; then printf '\e[K'; fi
 }
 
 # _run_job LOG SHARD_REPORT WORD...: run the words as a job, its output to the terminal and the end of LOG.
@@ -37,14 +45,15 @@ _run_job() {
   _open_pipe _log_r _log_w
   _open_pipe _life_r _life_w
   # a stage draws progress bars on this descriptor, past the log; without a terminal there is none
-  if [ -t 2 ]; then exec {_bar}>&2; elif [ -t 1 ]; then exec {_bar}>&1; fi
+  if _is_screen 2; then exec {_bar}>&2; elif _is_screen 1; then exec {_bar}>&1; fi
 
   (
     trap '' INT TERM HUP PIPE
     exec {_log_w}>&- {_life_r}<&- {_life_w}>&-
-    if [ -t 1 ] && _wants_colour && printf x | sed -u p >/dev/null 2>&1; then
+    if _is_screen 1 && printf x | sed -u p >/dev/null 2>&1; then
+      _wants_colour 1 || _colouring=''
       set -o pipefail
-      tee -a -- "$_log" <&"$_log_r" | sed -u "$_colouring"
+      tee -a -- "$_log" <&"$_log_r" | sed -u "$_colouring"$'\n'"$_overwriting"
       exit
     fi
     exec tee -a -- "$_log" <&"$_log_r"
@@ -81,6 +90,7 @@ _run_job() {
   _job_group=
   exec {_life_w}>&-
   _close_log "$_tee"
+  _clear_bar
 }
 
 # _await_job GROUP [GUARD]: wait for the job just started with `set -m`; stop all of it on a signal or when it

@@ -54,8 +54,9 @@ _read_words() {
   while (($#)); do
     case $1 in
       -h | --help)
-        _print_help
         _finished=true
+        trap - PIPE # `--help | head` ends as other programs do
+        _print_help
         exit 0
         ;;
       --?*) ;;

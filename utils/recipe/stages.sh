@@ -43,39 +43,38 @@ run_stages() {
   ((${#_stage_number[@]})) || _usage_error "the recipe declares no stage"
   _refuse_suspended_errexit
   _choose_stages
-  if [ "$_opt_status" = true ]; then
-    _print_status
-  elif [ "$_opt_dry_run" = true ]; then
-    _print_plan
-  else
-    for ((_i = _from; _i <= _to; _i++)); do
+  if [ "$_opt_status$_opt_dry_run" != falsefalse ]; then
+    _finished=true
+    trap - PIPE
+    if [ "$_opt_status" = true ]; then _print_status; else _print_plan; fi
+    exit 0
+  fi
+  for ((_i = _from; _i <= _to; _i++)); do
+    _examine "$_i"
+    [ "$_state" = needs ] && _die "$_why"
+    if [ "$_state" = "done" ] && [ "${_forced[_i]}" = false ]; then
+      _say "stage $_title already done, skipped"
+      continue
+    fi
+    if [ "$_locked" = false ]; then
+      # all later stages may run, so a folder that someone else holds is found now and not after an hour
+      _lock_stages "$_i" "$_to"
+      _locked=true
+      _note_run
+      _load_environment
       _examine "$_i"
-      [ "$_state" = needs ] && _die "$_why"
       if [ "$_state" = "done" ] && [ "${_forced[_i]}" = false ]; then
         _say "stage $_title already done, skipped"
         continue
       fi
-      if [ "$_locked" = false ]; then
-        # all later stages may run, so a folder that someone else holds is found now and not after an hour
-        _lock_stages "$_i" "$_to"
-        _locked=true
-        _note_run
-        _load_environment
-        _examine "$_i"
-        if [ "$_state" = "done" ] && [ "${_forced[_i]}" = false ]; then
-          _say "stage $_title already done, skipped"
-          continue
-        fi
-      fi
-      _run_stage "$_i"
-      _ran=$((_ran + 1))
-    done
-    _spell_seconds "$((SECONDS - _started))"
-    _shorten "$exp"
-    if ((_ran)); then _say "finished in $_spelled; $_short"; else _say "nothing to do; $_short"; fi
-  fi
+    fi
+    _run_stage "$_i"
+    _ran=$((_ran + 1))
+  done
+  _spell_seconds "$((SECONDS - _started))"
+  _shorten "$exp"
+  if ((_ran)); then _say "finished in $_spelled; $_short"; else _say "nothing to do; $_short"; fi
   _finished=true
-  if [ "$_opt_status$_opt_dry_run" != falsefalse ]; then exit 0; fi
 }
 
 # bash ignores set -e inside everything that `if`, `&&`, `||` or `!` asks about, stage functions included.
@@ -310,7 +309,7 @@ _failed() {
     _from=1
   fi
   _shorten "$_tail"
-  if [ -t 2 ] && _wants_colour; then
+  if _wants_colour 2; then
     _complain $'\e[31m'"stage $_title failed: $_what."$'\e[m'" The end of $_short:"
   else
     _complain "stage $_title failed: $_what. The end of $_short:"

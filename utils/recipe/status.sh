@@ -92,7 +92,7 @@ _print_status() {
 # _paint_of STATE: set _paint, nothing unless a person looks on at a terminal.
 _paint_of() {
   _paint=
-  { [ -t 1 ] && _wants_colour; } || return 0
+  _wants_colour 1 || return 0
   case $1 in
     'done') _paint=$'\e[32m' ;;
     running) _paint=$'\e[1;36m' ;;
