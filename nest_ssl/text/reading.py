@@ -15,30 +15,33 @@ class Languages:
 
     A reference and its hypotheses are read in the language that its row states, else in Chinese where the
     reference has a Chinese character, else each text by its own script.  A text without letters, such as 5,
-    has no script: it is read in the language that most references are in, so that "5" meets "five" or 五.
+    has no script: it is read in that of its reference, else in the language that most references are in, so
+    that "5" meets "five" or 五.
     """
 
     def __init__(self, references: Iterable[Utterance]) -> None:
         self._languages: list[str | None] = []
-        told: Counter[str] = Counter()
+        self._told: list[str | None] = []  # with what the script of the reference tells
         for said in references:
             stated, script = known_language(said.language), language_of(said.text)
             # other scripts tell no language for sure
             self._languages.append(stated or (CHINESE if script == CHINESE else None))
-            told.update(language for language in (stated or script,) if language)
+            self._told.append(stated or script)
+        told = Counter(language for language in self._told if language)
         self._usual = told.most_common(1)[0][0] if told else None
 
     def of(self, text: str, place: int) -> str | None:
         """Give the language of a text said or heard in the utterance at `place`; None: its script tells."""
-        return self._read(text, self._languages[place])
+        return self._languages[place] or self._unlettered(text, self._told[place])
 
     def characters(self, rules: ScoringRules) -> list[Callable[[str], str]]:
         """Give how a keyword is read in each language of the set, the most frequent first."""
 
-        def read_in(language: str | None) -> Callable[[str], str]:
-            return lambda word: rules.characters(word, self._read(word, language))
+        def read_in(language: str | None, told: str | None) -> Callable[[str], str]:
+            return lambda word: rules.characters(word, language or self._unlettered(word, told))
 
-        return [read_in(language) for language, _ in Counter(self._languages).most_common()]
+        pairs = Counter(zip(self._languages, self._told, strict=True))
+        return [read_in(*pair) for pair, _ in pairs.most_common()]
 
-    def _read(self, text: str, language: str | None) -> str | None:
-        return language or (None if any(map(str.isalpha, text)) else self._usual)
+    def _unlettered(self, text: str, told: str | None = None) -> str | None:
+        return None if any(map(str.isalpha, text)) else told or self._usual

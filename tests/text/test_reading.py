@@ -39,6 +39,7 @@ def test_a_hypothesis_is_read_as_its_reference_and_without_a_language_by_its_scr
     languages = Languages([*said("请按五"), *said("press five"), *said("marque veinte", lang="es")])
     assert scored(languages, "press 5", 0) == "press五"  # as all texts beside a Chinese reference
     assert scored(languages, "press 5", 1) == "press five"
+    assert scored(languages, "5", 1) == "five" and scored(languages, "5", 0) == "五"
     assert scored(languages, "按5", 1) == "按五"
     assert scored(languages, "marque veinte", 2) == "marque 20"
 
@@ -47,5 +48,5 @@ def test_keywords_are_read_in_every_language_of_the_set():
     languages = Languages([*said("用五G网络", "五"), *said("my 5G phone"), *said("veinte", lang="es")])
     read = languages.characters(RULES)
     assert {score("5G") for score in read} == {"五g", "5g"}
-    assert {score("5") for score in read} == {"五", "cinco"}  # letters tell English, and 5 has none
+    assert {score("5") for score in read} == {"五", "five", "cinco"}
     assert {score("veinte") for score in read} == {"veinte", "20"}

@@ -231,3 +231,14 @@ def test_the_language_that_a_row_states_decides_what_a_hesitation_is():
     references = {key: Utterance("yes", 1.0, {"lang": key}) for key in rows}
     result = score([System("a", Path("a"), rows)], references, rounds=2)
     assert result.rows[0].counts.errors[:, 1].tolist() == [0, 1]  # um is a word of German
+
+
+@pytest.mark.parametrize(
+    ("unit", "p"),
+    [("utterance", 2 / 2**6), ("speaker", 2 / 2**2)],  # all swapped or none, of all ways to swap
+)
+def test_what_is_drawn_together_is_swapped_together(unit, p):
+    references = {f"u{i}": Utterance("ab", 1.0, {"speaker": f"s{i // 3}"}) for i in range(6)}
+    systems = [system("a", ["ab"] * 6), system("b", ["ax"] * 6)]
+    (cer, _) = score(systems, references, rounds=100, unit=unit).comparisons
+    assert (cer.metric, cer.difference, cer.p_permutation) == ("cer", 0.5, p)
