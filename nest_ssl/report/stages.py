@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 STATES = ("done", "running", "failed", "stopped", "missing")
 LIST = ".stages"  # NUMBER NAME FOLDER LOG, separated by tabs; paths relative to the experiment or absolute
+QUIET_S = 600.0  # without a line in its log, of a stage on another machine, is worth a word
 CALLS = ".command"  # for every run a comment with time and machine, then its call
 
 _UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -146,9 +148,7 @@ def _state_of(number: int, name: str, at: Path, log: Path) -> StageState:
     if holder is not None and here and holder.alive:
         begin = re.search(rf"started ({TIME})", attempt)
         started = _time(begin[1]) if begin else None
-        return StageState(
-            number, name, "running", started, None, None, log, f"pid {holder.pid} on {holder.host}", at
-        )
+        return StageState(number, name, "running", started, None, None, log, _whose(holder, log), at)
     words = re.fullmatch(rf"# ({TIME}), took (.*)", marker)
     if marker:
         if words:
@@ -171,6 +171,15 @@ def _state_of(number: int, name: str, at: Path, log: Path) -> StageState:
     elif begin:
         detail = "interrupted"
     return StageState(number, name, "stopped" if stopped else "failed", started, ended, took, log, detail, at)
+
+
+def _whose(holder: Holder, log: Path) -> str:
+    """The process, and of another machine's, which cannot be asked for, how long it has said nothing."""
+    text = f"pid {holder.pid} on {holder.host}"
+    quiet_s = time.time() - log.stat().st_mtime if log.is_file() else 0.0
+    if holder.host == socket.gethostname() or quiet_s < QUIET_S:
+        return text
+    return f"{text}; no line in its log for {quiet_s / 60:.0f} min: was it killed?"
 
 
 def _before(ended: datetime.datetime | None, took_s: float | None) -> datetime.datetime | None:

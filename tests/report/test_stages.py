@@ -94,6 +94,14 @@ def test_the_holder_of_the_lock_runs_its_stage_only_while_it_lives(experiment: P
     assert (stage.state, stage.detail) == ("stopped", "the run was killed")
     lock(experiment, 1, "1", "3 (pretrain)", host="elsewhere")  # nobody can be asked there
     assert states(experiment)["pretrain"] == "running"
+    log = read_stages(experiment)[1].log
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("a line")
+    assert read_stages(experiment)[1].detail == "pid 1 on elsewhere"
+    os.utime(log, (log.stat().st_mtime - 3600,) * 2)
+    assert read_stages(experiment)[1].detail == (
+        "pid 1 on elsewhere; no line in its log for 60 min: was it killed?"
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a process is told by /proc")

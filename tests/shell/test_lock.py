@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 
@@ -98,6 +99,19 @@ def test_the_lock_is_freed_even_if_a_daemon_of_a_stage_fled(stub: Stub) -> None:
     )
     stub.succeed()
     stub.succeed("--force")
+
+
+def test_a_silent_run_on_another_machine_is_doubted(stub: Stub) -> None:
+    stub.write(BLOCK)
+    (stub.data / "log").mkdir(parents=True)
+    log = stub.data / "log" / "0-prepare.log"
+    log.write_text("a line")
+    (stub.data / ".lock").write_text(
+        "pid 1\nhost other\nsince x\nstart 1\nrun x.1.1\nstage stage 0 (prepare)\n"
+    )
+    assert re.search(r"^  0 prepare      running .* pid 1 on other$", stub.succeed("--status"), re.M)
+    os.utime(log, (log.stat().st_mtime - 3600,) * 2)
+    assert "pid 1 on other; no line in its log for 60 min: was it killed?\n" in stub.succeed("--status")
 
 
 def test_a_lock_from_another_life_is_no_obstacle(stub: Stub) -> None:

@@ -6,8 +6,8 @@ _signal='' _signal_count=0 # the first signal that asked the run to stop, and ho
 _job_group=''              # process group of the running body
 _alive=()
 
-# On a terminal, past the log: a line overwrites a bar; warnings are yellow, errors red. A line that has colours
-# already keeps its own.
+# On a terminal, past the log: a line overwrites a bar; warnings are yellow, errors red, and a line that has
+# colours already keeps its own.
 _overwriting=$': end\ns/^/\e[K/'
 _colouring=$'/\e/b end
 /^\\(20[0-9][0-9]-[-0-9]* [:0-9]* \\)\\{0,1\\}WARNING\\>/{s/.*/\e[33m&\e[m/;b end\n}

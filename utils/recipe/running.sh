@@ -2,15 +2,20 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034  # the parts of the layer share its variables
 
-_quiet_s=600 # a training log without a line for so long is worth a word
+_quiet_s=600 # a log without a line for so long is worth a word
 
 # _describe_running INDEX: the part of _describe for the stage that the lock's holder is at.
 _describe_running() {
-  local _now _begin='' _spelled
+  local _now _changed _begin='' _spelled
+  printf -v _now '%(%s)T' -1
   _shown_state=running _note="pid $_holder_pid on $_holder_host" _at_work=$_title
+  # of another machine it cannot be asked whether the process is there
+  if [ "$_holder_state" = elsewhere ] && _changed=$(stat -c %Y -- "$_log" 2>/dev/null); then
+    _changed=$(((_now - _changed) / 60))
+    ((_changed * 60 < _quiet_s)) || _note+="; no line in its log for $_changed min: was it killed?"
+  fi
   if [[ $_kept =~ started\ ([0-9: -]{19}) ]]; then _begin=${BASH_REMATCH[1]} _ended="since ${_begin#*-}"; fi
   if [ -n "$_begin" ] && _begin=$(date -d "$_begin" +%s 2>/dev/null); then
-    printf -v _now '%(%s)T' -1
     _spell_seconds "$((_now > _begin ? _now - _begin : 0))"
     _took=$_spelled
   fi

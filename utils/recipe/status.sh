@@ -132,7 +132,7 @@ _describe() {
     if [[ $_kept =~ ^(.*),\ ([0-9: -]{19})(,\ after\ (.*))?$ ]]; then
       _note=${BASH_REMATCH[1]} _ended=${BASH_REMATCH[2]} _took=${BASH_REMATCH[4]}
     elif [[ $_kept =~ ^(interrupted)\;\ it\ started\ (.*)$ ]]; then
-      _note="killed; it started ${BASH_REMATCH[2]}"
+      _note="killed; begun ${BASH_REMATCH[2]}"
     else
       _note=$_kept
     fi
