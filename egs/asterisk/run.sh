@@ -102,7 +102,8 @@ make_manifests() {
 # machine that has other work.
 pretrain() {
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} \
-    python3 -m nest_ssl.bin.pretrain --config "$root/conf/nest_fast-conformer.yaml" "$@"
+    python3 -m nest_ssl.bin.pretrain --config "$root/conf/nest_fast-conformer.yaml" \
+    --config "$recipe/conf/pretrain.yaml" "$@"
 }
 
 # The stand-in for a released checkpoint: the same parts, small.
@@ -114,27 +115,47 @@ train_base() {
     --seed "$seed" --devices "$devices" --accelerator "$accelerator" "${base_more[@]}"
 }
 
+# adapt_stage NUMBER PART CONFIG FROM CONTROL_FROM STEPS TRAIN VALID
+adapt_stage() {
+  stage "$1" "$2" in:"$exp/$4/model/model.pt" in:"$exp/$5/model/model.pt" in:"$data/finetune/$7" \
+    in:"$data/finetune/$8" in:"$recipe/conf/$3" out:"$exp/$2/model/model.pt" \
+    out:"$exp/control_$2/model/model.pt" -- adapt "${@:2}"
+}
+
 # adapt PART CONFIG FROM CONTROL_FROM STEPS TRAIN VALID: a stage, and its control on wideband beside it.
 adapt() {
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} on_cpu JOB=1:2 "$exp/log/$1.JOB.log" \
     python3 "$recipe/local/finetune_pair.py" --number JOB --part "$1" --config "$recipe/conf/$2" \
-    --models "$3" "$4" --train "$data/finetune/$6" "$data/finetune/train_wideband.jsonl" \
+    --models "$exp/$3/model" "$exp/$4/model" \
+    --train "$data/finetune/$6" "$data/finetune/train_wideband.jsonl" \
     --valid "$data/finetune/$7" "$data/finetune/dev_wideband.jsonl" --out "$exp/$1" "$exp/control_$1" \
-    "${trainer[@]}" ++train_conf.devices=1 ++train_conf.max_steps="$5" "${adapt_more[@]}"
+    ++seed="$seed" ++train_conf.accelerator="$accelerator" ++train_conf.devices=1 \
+    ++train_conf.max_steps="$5" "${adapt_more[@]}"
 }
 
 # Every system on the same real telephone prompts; the weight of CTC is chosen on the dev prompts for each.
+# The first and the last also on simulated calls of all kinds, for the table by codec, loss and noise.
 decode() {
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} on_cpu --max-jobs-run "$nj" JOB=1:5 "$exp/log/decode.JOB.log" \
-    python3 "$recipe/local/decode_one.py" --number JOB \
-    --systems base control=control_lora encoder adaptor lora --exp "$exp" \
-    --dev "$data/finetune/dev_gsm.jsonl" --test "$data/finetune/test_gsm.jsonl" --beam "$beam"
+    python3 "$recipe/local/decode_one.py" --number JOB --exp "$exp" --beam "$beam" \
+    --systems base lora control=control_lora encoder adaptor \
+    --dev "$data/finetune/dev_gsm.jsonl" --test "$data/finetune/test_gsm.jsonl" \
+    --further "simulated=$data/finetune/test_simulated.jsonl" --further-systems base lora
 }
 
 score() {
-  python3 -m nest_ssl.bin.score --hypotheses "$@" --baseline base,control \
-    --keywords "$recipe/local/keywords.txt" --json "$exp/scores.json" --utterances "$exp/utterances.jsonl" \
-    --alignments "$exp/alignments.txt" --out "$exp/SCORES.md" --title "egs/asterisk, $tag"
+  score_set '' base,control base control encoder adaptor lora
+  score_set _simulated base base lora
+}
+
+# score_set SUFFIX BASELINES SYSTEM...
+score_set() {
+  local name systems=()
+  for name in "${@:3}"; do systems+=("$name=$exp/decode/$name$1.jsonl"); done
+  python3 -m nest_ssl.bin.score --hypotheses "${systems[@]}" --baseline "$2" \
+    --keywords "$recipe/local/keywords.txt" --json "$exp/scores$1.json" \
+    --utterances "$exp/utterances$1.jsonl" --alignments "$exp/alignments$1.txt" \
+    --out "$exp/SCORES$1.md" --title "egs/asterisk, $tag${1:+, ${1#_} test set}"
 }
 
 report() {
@@ -144,55 +165,28 @@ report() {
     --channel-example "$data/prompts_en.jsonl" "$data/telephone_gsm.jsonl"
 }
 
-# NEST at a size that learns in minutes. Against NVIDIA's setting: frames of 40 ms instead of 80 and masks of
-# 50 ms instead of 400, for prompts of a second; 256 codes instead of 8192, for two hours of speech; no
-# dropout, for a few epochs; fewer utterances with a second speaker in them, since the channel adds noise.
 settings=(
   exp_manager.explicit_log_dir="$exp/pretrain"
-  exp_manager.checkpoint_callback_params.filename='step-{step}'
-  exp_manager.checkpoint_callback_params.auto_insert_metric_name=false
-  exp_manager.checkpoint_callback_params.every_n_train_steps=100
-  exp_manager.checkpoint_callback_params.always_save_nemo=false
   model.train_ds.manifest_filepath="$data/manifests/train.jsonl"
-  model.train_ds.min_duration="$min_duration"
-  model.train_ds.batch_size=null
-  +model.train_ds.batch_duration="$batch_duration"
-  model.train_ds.num_workers=0
-  model.train_ds.batch_augmentor.prob=0.2
   model.validation_ds.manifest_filepath="$data/manifests/dev.jsonl"
-  model.validation_ds.min_duration="$min_duration"
-  model.validation_ds.num_workers=0
-  model.validation_ds.batch_augmentor.prob=0.0
-  model.num_classes=256
-  model.masking.block_size=5
-  model.masking.mask_prob=0.08
-  model.encoder.subsampling_factor=4
-  model.encoder.subsampling_conv_channels=16
-  model.encoder.n_layers=4
-  model.encoder.d_model=96
-  model.encoder.n_heads=4
-  model.encoder.xscaling=false
-  model.encoder.dropout=0.0
-  model.encoder.dropout_pre_encoder=0.0
-  model.encoder.dropout_att=0.0
-  model.optim.lr=0.2
-  model.optim.sched.warmup_steps=100
+  model.train_ds.min_duration="$min_duration"
+  model.train_ds.batch_duration="$batch_duration"
   trainer.accelerator="$accelerator"
   trainer.devices="$devices"
   trainer.seed="$seed"
   trainer.max_steps="$max_steps"
-  trainer.gradient_clip_val=5.0
-  trainer.val_check_interval=500
-  trainer.log_every_n_steps=50
 )
 read -ra more <<<"$pretrain_conf"
 read -ra base_more <<<"$base_conf"
 read -ra adapt_more <<<"$adapt_conf"
-trainer=(++seed="$seed" ++train_conf.accelerator="$accelerator")
-systems=() decoded_in=() decoded_out=()
-for name in base control encoder adaptor lora; do
-  hypotheses=$exp/decode/$name.jsonl
-  systems+=("$name=$hypotheses") decoded_in+=(in:"$hypotheses") decoded_out+=(out:"$hypotheses")
+decoded_in=() decoded_out=() scored=() told=()
+for name in base control encoder adaptor lora base_simulated lora_simulated; do
+  decoded_in+=(in:"$exp/decode/$name.jsonl") decoded_out+=(out:"$exp/decode/$name.jsonl")
+done
+for suffix in '' _simulated; do
+  told+=(in:"$exp/scores$suffix.json" in:"$exp/utterances$suffix.jsonl")
+  scored+=(out:"$exp/scores$suffix.json" out:"$exp/utterances$suffix.jsonl"
+    out:"$exp/SCORES$suffix.md" out:"$exp/alignments$suffix.txt")
 done
 
 stage 0 data at:"$data" \
@@ -207,34 +201,24 @@ stage 2 manifests at:"$data" in:"$data/prompts.jsonl" in:"$data/telephone.jsonl"
   in:"$data/prompts_gsm.jsonl" in:"$data/telephone_gsm.jsonl" \
   out:"$data/manifests/train.jsonl" out:"$data/manifests/dev.jsonl" \
   out:"$data/manifests/test.jsonl" out:"$data/finetune/report.json" out:"$data/finetune/test_gsm.jsonl" \
+  out:"$data/finetune/test_simulated.jsonl" \
   -- make_manifests
 stage 3 pretrain in:"$data/manifests/train.jsonl" in:"$data/manifests/dev.jsonl" \
+  in:"$recipe/conf/pretrain.yaml" in:"$root/conf/nest_fast-conformer.yaml" \
   out:"$exp/pretrain" out:"$exp/pretrain/final.nemo" \
   -- pretrain "${settings[@]}" "${more[@]}"
 stage 4 base in:"$exp/pretrain/final.nemo" in:"$data/finetune/train_wideband.jsonl" \
   in:"$data/finetune/dev_wideband.jsonl" in:"$recipe/conf/model.yaml" in:"$recipe/conf/base_heads.yaml" \
   in:"$recipe/conf/base.yaml" in:"$root/conf/ctc_fast-conformer.yaml" out:"$exp/base/model/model.pt" \
   -- train_base "${base_parts[@]}"
-stage 5 encoder in:"$exp/base/model/model.pt" in:"$data/finetune/adapt.jsonl" \
-  in:"$data/finetune/adapt_dev.jsonl" in:"$recipe/conf/stage1_encoder.yaml" \
-  out:"$exp/encoder/model/model.pt" out:"$exp/control_encoder/model/model.pt" \
-  -- adapt encoder stage1_encoder.yaml "$exp/base/model" "$exp/base/model" "${steps[0]}" \
-  adapt.jsonl adapt_dev.jsonl
-stage 6 adaptor in:"$exp/encoder/model/model.pt" in:"$exp/control_encoder/model/model.pt" \
-  in:"$data/finetune/adapt.jsonl" in:"$data/finetune/adapt_dev.jsonl" in:"$recipe/conf/stage2_adaptor.yaml" \
-  out:"$exp/adaptor/model/model.pt" out:"$exp/control_adaptor/model/model.pt" \
-  -- adapt adaptor stage2_adaptor.yaml "$exp/encoder/model" "$exp/control_encoder/model" "${steps[1]}" \
-  adapt.jsonl adapt_dev.jsonl
-stage 7 lora in:"$exp/adaptor/model/model.pt" in:"$exp/control_adaptor/model/model.pt" \
-  in:"$data/finetune/train_gsm.jsonl" in:"$data/finetune/dev_gsm.jsonl" in:"$recipe/conf/stage3_lora.yaml" \
-  out:"$exp/lora/model/model.pt" out:"$exp/control_lora/model/model.pt" \
-  -- adapt lora stage3_lora.yaml "$exp/adaptor/model" "$exp/control_adaptor/model" "${steps[2]}" \
-  train_gsm.jsonl dev_gsm.jsonl
+adapt_stage 5 encoder stage1_encoder.yaml base base "${steps[0]}" adapt.jsonl adapt_dev.jsonl
+adapt_stage 6 adaptor stage2_adaptor.yaml encoder control_encoder "${steps[1]}" adapt.jsonl adapt_dev.jsonl
+adapt_stage 7 lora stage3_lora.yaml adaptor control_adaptor "${steps[2]}" train_gsm.jsonl dev_gsm.jsonl
 stage 8 decode in:"$exp/base/model/model.pt" in:"$exp/control_lora/model/model.pt" \
   in:"$exp/encoder/model/model.pt" in:"$exp/adaptor/model/model.pt" in:"$exp/lora/model/model.pt" \
-  in:"$data/finetune/dev_gsm.jsonl" in:"$data/finetune/test_gsm.jsonl" "${decoded_out[@]}" -- decode
-stage 9 score "${decoded_in[@]}" in:"$recipe/local/keywords.txt" out:"$exp/SCORES.md" \
-  out:"$exp/scores.json" out:"$exp/utterances.jsonl" out:"$exp/alignments.txt" -- score "${systems[@]}"
-stage 10 report in:"$exp/scores.json" in:"$exp/utterances.jsonl" in:"$data/finetune/report.json" \
-  out:"$exp/RESULTS.md" out:"$exp/report.html" -- report
+  in:"$data/finetune/dev_gsm.jsonl" in:"$data/finetune/test_gsm.jsonl" \
+  in:"$data/finetune/test_simulated.jsonl" "${decoded_out[@]}" -- decode
+stage 9 score "${decoded_in[@]}" in:"$recipe/local/keywords.txt" "${scored[@]}" -- score
+stage 10 report "${told[@]}" in:"$data/finetune/report.json" out:"$exp/RESULTS.md" out:"$exp/report.html" \
+  -- report
 run_stages

@@ -74,6 +74,40 @@ def test_an_unknown_preset_and_a_short_list_of_steps_are_refused(checkout):
     assert "three numbers" in run(checkout, "--dry-run", "--adapt-steps", "10 20", status=2)
 
 
+def prompt(key: str, folder: str, channel: dict | None = None) -> dict:
+    row = {"audio_filepath": f"{folder}/{key}.flac", "duration": 1.0, "text": f"Say {key}.", "lang": "en"}
+    return row | {"key": key, "id": f"{folder}/{key}"} | ({"channel": channel} if channel else {})
+
+
+def test_each_held_out_prompt_is_one_simulated_call_with_the_record_of_its_channel(tmp_path):
+    keys = [f"word{i}" for i in range(40)]
+    calls = {"legs": [{"codec": "g729"}]}
+    manifests = {
+        "wideband": [prompt(key, "wide") for key in keys],
+        "telephone": [prompt(key, "tel", calls) for key in keys],
+        "telephone_gsm": [prompt(key, "mobile", {"legs": [{"codec": "gsm_fr"}]}) for key in keys],
+        "gsm": [prompt(key, "gsm") for key in keys],
+    }
+    paths = {name: tmp_path / f"{name}.jsonl" for name in manifests}
+    for name, found in manifests.items():
+        paths[name].write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    words = ["--wideband", paths["wideband"], "--simulated", paths["telephone"], paths["telephone_gsm"]]
+    words += ["--gsm", paths["gsm"], "--out", tmp_path / "out"]
+    words += ["--dev", "0.2", "--test", "0.3", "--split-seed", "1"]
+    subprocess.run(
+        [sys.executable, ROOT / "egs/asterisk/local/make_finetune_data.py", *map(str, words)],
+        check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    found = {path.stem: rows(path) for path in (tmp_path / "out").glob("*.jsonl")}
+    held_out = {row["key"] for row in found["test_gsm"]}
+    assert 5 < len(held_out) < 20
+    assert sorted(row["key"] for row in found["test_simulated"]) == sorted(held_out)
+    assert all(row["channel"] == calls for row in found["test_simulated"])
+    assert len(found["train_simulated"]) == 2 * len(found["train_gsm"]), "training hears both calls"
+    assert {row["channel"] for row in found["adapt"]} == {"wideband", "simulated"}
+    assert {row["channel"] for row in found["test_gsm"]} == {"gsm"}
+
+
 @pytest.mark.slow
 def test_the_recipe_goes_from_packages_to_the_table(checkout, packages):
     data, exp = (checkout / "egs" / "asterisk" / name for name in ("data", "exp/small"))
@@ -95,9 +129,20 @@ def test_the_recipe_goes_from_packages_to_the_table(checkout, packages):
         decoded = rows(exp / "decode" / f"{name}.jsonl")
         assert {row["key"] for row in decoded} == {row["id"] for row in test}
         assert all({"text", "text_llm", "text_ctc"} <= row.keys() for row in decoded)
+    simulated = rows(data / "finetune" / "test_simulated.jsonl")
+    assert {row["key"] for row in simulated} <= held_out, "a prompt whose call is too short is left out"
+    assert len({row["key"] for row in simulated}) == len(simulated)
+    assert all("legs" in row["channel"] for row in simulated)
+    for name in ("base", "lora"):
+        decoded = rows(exp / "decode" / f"{name}_simulated.jsonl")
+        assert {row["key"] for row in decoded} == {row["id"] for row in simulated}
+    for run_name in ("pretrain", "ctc", "heads"):
+        logged = rows(exp / run_name / "metrics.jsonl")
+        assert next(row["step"] for row in logged if row["kind"] == "validation") == 0, run_name
     page = (exp / "RESULTS.md").read_text(encoding="utf-8")
     for name in SYSTEMS:
         assert f"| {name} |" in page
     assert "Did the character error rate fall by 25 % or more?" in page
+    assert "## Test set simulated" in page and "| lora |" in page[page.index("## Test set simulated") :]
     assert "<html" in (exp / "report.html").read_text(encoding="utf-8")
     assert "nothing to do" in run(checkout, *options)

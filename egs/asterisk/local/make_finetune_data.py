@@ -1,9 +1,12 @@
 """Make the labelled manifests of the fine-tuning stages: prompts of one language, held out by prompt key.
 
 Writes {train,dev,test}_{wideband,simulated,gsm}.jsonl with normalised texts, adapt.jsonl (wideband and
-simulated versions of the training prompts), adapt_dev.jsonl, and report.json with the counts.  The split is
-that of the pre-training's manifests (same shares and seed), and it is checked: a prompt that is held out for
-the test is in no version and no language in any manifest of a training.
+simulated versions of the training prompts), adapt_dev.jsonl, and report.json with the counts.  Rows of
+test_simulated.jsonl are each prompt once, through the first of the simulated sets, and keep the record of
+their channel, by which scores are broken down; in the others `channel` is the name of the version.
+
+The split is that of the pre-training's manifests (same shares and seed), and it is checked: a prompt that is
+held out for the test is in no version and no language in any manifest of a training.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from nest_ssl.files.rows import audio_path, split_of
 from nest_ssl.text.normalization import TextNormalizer
 
 SPLITS = ("train", "dev", "test")
-KEPT = ("duration", "lang", "key")
+KEPT = ("duration", "lang", "key", "channel")
 
 
 def main(argv: list[str]) -> int:
@@ -30,13 +33,12 @@ def main(argv: list[str]) -> int:
     dropped: Counter[str] = Counter()
     sets: dict[str, list[dict]] = {}
     for version, manifests in versions.items():
-        rows = [
-            row | {"channel": version}
-            for manifest in manifests
-            for row in labelled(manifest, arguments, version, dropped)
-        ]
+        calls = [labelled(manifest, arguments, version, dropped) for manifest in manifests]
+        rows = [row | {"channel": version} for each in calls for row in each]
         for split in SPLITS:
             sets[f"{split}_{version}"] = [row for row in rows if split_of_row(row, arguments) == split]
+        if version == "simulated":
+            sets["test_simulated"] = [row for row in calls[0] if split_of_row(row, arguments) == "test"]
     sets["adapt"] = sets["train_wideband"] + sets["train_simulated"]
     sets["adapt_dev"] = sets["dev_wideband"] + sets["dev_simulated"]
     held_out = {row["key"] for row in sets["test_wideband"]}

@@ -83,6 +83,7 @@ def learn_ctc(arguments: argparse.Namespace) -> None:
         f"model.validation_ds.manifest_filepath={arguments.valid}",
         f"model.train_ds.batch_duration={20 / max(1, arguments.devices):g}",
         f"trainer.max_steps={arguments.steps[0]}",
+        "trainer.num_sanity_val_steps=-1",
         "trainer.val_check_interval=100",
         f"trainer.seed={arguments.seed}",
         f"trainer.devices={arguments.devices}",
