@@ -242,3 +242,10 @@ def test_what_is_drawn_together_is_swapped_together(unit, p):
     systems = [system("a", ["ab"] * 6), system("b", ["ax"] * 6)]
     (cer, _) = score(systems, references, rounds=100, unit=unit).comparisons
     assert (cer.metric, cer.difference, cer.p_permutation) == ("cer", 0.5, p)
+
+
+def test_a_row_that_failed_is_empty_whatever_text_it_has():
+    failed = System("a", Path("a.jsonl"), {"u0": {"key": "u0", "error": "late", "text": "ab"}})
+    failed.rows["u1"] = {"key": "u1", "text": "cd"}
+    row = score([failed], said(["ab", "cd"]), rounds=5).rows[0]
+    assert (row.rates["cer"].errors, row.outputs.texts, row.outputs.failed) == (2, ["", "cd"], ["u0"])
