@@ -33,9 +33,11 @@ def loss_fall(experiment: Experiment, aim: float | None) -> Answer:
     known = {
         name: each.fall for name, each in judged.items() if each.fall is not None and each.verdict != UNKNOWN
     }
+    broken = listed(run.name for run in main if run.figures.nonfinite)
+    broken = f"; NaN or infinite losses in {broken}" if broken else ""
     if not known:
-        text = "It cannot be told yet: no stage has ended with a validation before it and after it."
-        return Answer(question, text, UNKNOWN, details)
+        text = "It cannot be told yet: no stage has ended with a validation before it and after it"
+        return Answer(question, f"{text}{broken}.", UNKNOWN, details)
     text = f"It fell in {listed(f'{name} {percent(fall)}' for name, fall in known.items())}"
     if len(known) > NAMED:
         best, worst = max(known, key=lambda name: known[name]), min(known, key=lambda name: known[name])
@@ -52,7 +54,7 @@ def loss_fall(experiment: Experiment, aim: float | None) -> Answer:
     if unknown:
         text += f"; not known for {listed(unknown)}"
         overall = UNKNOWN if overall == MET else overall
-    return Answer(question, f"{text}.", overall, details)
+    return Answer(question, f"{text}{broken}.", overall, details)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def test_one_validation_and_none_are_not_judged(tmp_path):
     told = dict(detail.split(": ", 1) for detail in answer.details)
     assert told["a"].startswith("one validation alone, 4.000 at step 20")
     assert told["b"].endswith("1 logged line has a loss that is NaN or infinite")
+    assert answer.answer.endswith("; NaN or infinite losses in b.")
 
 
 def test_parts_of_the_loss_are_named_with_their_weights(tmp_path):
