@@ -106,9 +106,6 @@ class ScoringRules:
 
 DEFAULT = ScoringRules()
 
-# What is written into tables, beside the figures, where the rules are the default ones.
-WHAT_IS_DONE = "References and hypotheses alike: " + " ".join(DEFAULT.described())
-
 
 def scored_characters(text: str, language: str | None = None) -> str:
     """Give the text whose characters CER counts, by the default rules."""

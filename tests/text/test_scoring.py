@@ -249,3 +249,13 @@ def test_a_row_that_failed_is_empty_whatever_text_it_has():
     failed.rows["u1"] = {"key": "u1", "text": "cd"}
     row = score([failed], said(["ab", "cd"]), rounds=5).rows[0]
     assert (row.rates["cer"].errors, row.outputs.texts, row.outputs.failed) == (2, ["", "cd"], ["u0"])
+
+
+def test_a_group_is_few_by_what_is_drawn():
+    """30 utterances of a codec are enough; where speakers are drawn, 10 speakers are not."""
+    references = {
+        f"u{i}": Utterance("ab", 1.0, {"speaker": f"s{i % 10}", "channel": f"c{i % 2}"}) for i in range(60)
+    }
+    for unit, few in (("utterance", False), ("speaker", True)):
+        row = score([system("a", ["ab"] * 60)], references, rounds=5, unit=unit).rows[0]
+        assert {group.few for group in row.conditions["channel"].values()} == {few}
