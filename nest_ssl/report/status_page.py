@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nest_ssl.report.live import LiveRun, Shards, Status
 from nest_ssl.report.stages import StageState
+from nest_ssl.text.alignment_file import display_width
 
 COLOURS = {
     "done": "32",
@@ -31,12 +32,12 @@ class Column(NamedTuple):
 
     @property
     def width(self) -> int:
-        """The widest of title and cells, in characters."""
-        return max(map(len, (self.title, *self.cells)))
+        """The widest of title and cells, in columns of the terminal."""
+        return max(map(display_width, (self.title, *self.cells)))
 
 
 def status_lines(status: Status, width: int = FULL_WIDTH, colour: bool = False) -> list[str]:
-    """Give the page, every line at most `width` characters long (colour codes not counted)."""
+    """Give the page, every line at most `width` columns wide (colour codes not counted)."""
     lines = [(f"exp  {status.folder}", "")]
     lines += _stage_lines(status)
     live = [run for run in status.runs if run.state in ("trains", "starts")]
@@ -51,8 +52,17 @@ def status_lines(status: Status, width: int = FULL_WIDTH, colour: bool = False) 
             lines.append((f"    {run.name}: no line for {spell(run.quiet_s)}; has it hung?", WARNING))
     lines.append(("", ""))
     lines.append((f"{status.now:%Y-%m-%d %H:%M:%S}  {_sum(status)}", ""))
-    cut = [(text if len(text) <= width else text[: max(0, width - 3)] + "...", code) for text, code in lines]
+    cut = [(_cut(text, width), code) for text, code in lines]
     return [_painted(text, code) if colour and code else text for text, code in cut]
+
+
+def _cut(text: str, width: int) -> str:
+    """A line wider than the terminal would be two: the next look would be drawn at the wrong place."""
+    if display_width(text) <= width:
+        return text
+    while text and display_width(text) > width - 3:
+        text = text[:-1]
+    return text + "..."
 
 
 def spell(seconds: float) -> str:
@@ -131,8 +141,9 @@ def _run_table(runs: Sequence[LiveRun], width: int) -> list[tuple[str, str]]:
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(column.width) if to_the_left else cell.rjust(column.width)
+            cell + room if to_the_left else room + cell
             for cell, column, to_the_left in zip(cells, columns, left, strict=True)
+            for room in [" " * (column.width - display_width(cell))]
         ]
         return ("    " + "  ".join(padded)).rstrip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -110,6 +111,18 @@ def test_the_page_fits_the_width_and_drops_the_least_first(tmp_path: Path, width
     assert max(map(len, lines)) <= width
     (head,) = [line for line in lines if line.startswith("    training")]
     assert ("mem_gb" in head) == (width >= 100 + 12) and ("loss" in head) == (width >= 62)
+
+
+def test_chinese_names_take_two_columns_a_character(tmp_path: Path) -> None:
+    training(tmp_path / "实验" / "编码器", os.getpid())
+    training(tmp_path / "实验" / "lora", os.getpid())
+    lines = status_lines(read_status(tmp_path / "实验", NOW))
+    head = next(line for line in lines if line.startswith("    training"))
+    one, other = (next(line for line in lines if f"{name}  " in line) for name in ("编码器", "lora"))
+    assert head.index("state") == other.index("trains") == one.index("trains") + len("编码器")
+    far = dataclasses.replace(read_status(tmp_path / "实验", NOW), folder=Path("实验" * 20))
+    narrow = status_lines(far, 40)
+    assert narrow[0] == "exp  " + "实验" * 8 + "..."  # 5 + 32 + 3 columns
 
 
 def test_colours_are_nothing_but_colours(tmp_path: Path) -> None:
