@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nest_ssl.bin.arguments import Parser
-from nest_ssl.bin.terminal import run, uses_colour
+from nest_ssl.bin.terminal import is_screen, run, uses_colour
 from nest_ssl.report.folders import experiments_in, is_experiment
 from nest_ssl.report.live import Status, read_status
 from nest_ssl.report.runs import read_runs
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         status = read_status(folder, datetime.now())
         show(status, arguments.json)
         return 0
-    if sys.stdout.isatty() and not arguments.json:
+    if is_screen(sys.stdout) and not arguments.json:
         status = read_status(folder, datetime.now())
         if status.running:
             status = watch_on_terminal(status, arguments.watch, sys.stdout)

@@ -17,7 +17,7 @@ from nest_ssl.bin.messages import error_line, is_screen, start_logging, uses_col
 
 SECONDS_PER_LINE = 60.0  # of progress in a log
 
-__all__ = ["progress_bar", "run", "share_terminal", "start_logging", "uses_colour"]
+__all__ = ["is_screen", "progress_bar", "run", "share_terminal", "start_logging", "uses_colour"]
 
 log = logging.getLogger(__name__)
 
