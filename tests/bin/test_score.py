@@ -160,8 +160,10 @@ def test_metadata_come_from_a_manifest_and_speakers_are_drawn(files, tmp_path):
 
 
 def test_pairs_to_compare_and_rules_are_chosen(files, tmp_path):
-    figures = tmp_path / "s.json"
-    assert score.main(words(files, "--compare", "lora,base", "--no-case", "--json", str(figures))) == 0
+    figures, page = tmp_path / "s.json", tmp_path / "S.md"
+    more = ["--no-case", "--json", str(figures), "--out", str(page)]
+    assert score.main(words(files, "--compare", "lora,base", *more)) == 0
+    assert "| lora | base | +22.22 [+22.22, +22.22] |" in page.read_text(encoding="utf-8")
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert {(one["a"], one["b"]) for one in found["comparisons"]} == {("lora", "base")}
     assert found["rows"][1]["cer"]["errors"] == 6  # the references begin with a capital
