@@ -85,7 +85,7 @@ def test_the_recipe_goes_from_packages_to_a_model_and_goes_on_after_kills(checko
 
     assert "nothing to do" in run(checkout, *up_to_pretrain)
     status = run(checkout, *options, "--status")
-    assert status.count(" done") == 4
+    assert "4 of 11 stages done" in status
 
 
 def wait_for(path: Path, text: str, process: subprocess.Popen) -> None:
