@@ -134,12 +134,14 @@ def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
     _check_top(config, base, "overrides")
     config.train_data_set_list = arguments.train
     config.valid_data_set_list = arguments.valid
-    if Path(found.path).resolve() in (Path(arguments.out).resolve(), Path(arguments.out, "model").resolve()):
-        raise ValueError(
-            f"--out {arguments.out} holds the model that training starts from ({found.path}), which the "
-            "run would overwrite; name another folder"
-        )
-    config.output_dir = str(arguments.out)
+    if arguments.out is not None:  # preflight may be asked without one
+        out = Path(arguments.out)
+        if Path(found.path).resolve() in (out.resolve(), Path(out, "model").resolve()):
+            raise ValueError(
+                f"--out {out} holds the model that training starts from ({found.path}), which the "
+                "run would overwrite; name another folder"
+            )
+        config.output_dir = str(out)
     config.init_param = str(found.weights_path)
     plain = resolved(config, "configuration")
     plain["nest_ssl"] = {

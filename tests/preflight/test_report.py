@@ -44,3 +44,12 @@ def test_json_and_exit_status_of_the_verb(world, capsys):
     assert main(world.argv("--strict")) == 1
     world.words = ["++frontend_conf.fs=8000"]
     assert main(world.argv()) == 1
+
+
+def test_all_but_the_model_may_be_left_out(world, capsys):
+    words = world.argv("--json")
+    at = words.index("--out")
+    assert main(words[:at] + words[at + 2 :]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["error"] == 0
+    assert main(["--model", str(world.model), "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"]
