@@ -76,8 +76,9 @@ fi
 near=$data/stage0/simulated domain=$data/stage0/real heldout=$data/heldout
 [ -n "$wenetspeech" ] || near=$domain
 [ -n "$real_data" ] || domain=$near
-near_dev=$near/dev.jsonl
-[ "$near" != "$domain" ] || near_dev=$heldout/dev.jsonl # the rest of these lines is the test set
+# Half of the dev lines, of calls and of simulated ones, is a test set that no training looks at.
+near_heldout=$data/heldout_simulated
+[ "$near" != "$domain" ] || near_heldout=$heldout
 
 words=(--out "$data/stage0" --seed "$seed" --mix "$mix" --workers "$nj")
 inputs=()
@@ -99,6 +100,8 @@ prepare_data() {
 prepare_and_hold_out() {
   prepare_data "$@"
   python3 "$recipe/local/hold_out.py" --set "$domain" --out "$heldout" --tune "$tune" --seed "$seed"
+  [ "$near" = "$domain" ] ||
+    python3 "$recipe/local/hold_out.py" --set "$near" --out "$near_heldout" --seed "$seed"
 }
 
 # finetune PART CONFIG MODEL WORDS...: through on_gpu, so that --cmd decides where.
@@ -116,29 +119,45 @@ single_rows_failed() {
   echo "WARNING: some utterances of $2 could not be decoded; they will count as deleted"
 }
 
-# decode NAME=MODEL...: one process each; the weight of CTC is chosen on dev for each model.
-decode() {
+# decode_set MODEL MESSAGES NAME OPTION...: writes decode/NAME.jsonl
+decode_set() {
   # shellcheck disable=SC2034  # read by on_gpu of --cmd: a decoding takes one GPU
   local num_nodes=1 gpus_per_node=1
-  local pair name how=(--mode "$mode")
+  on_gpu "$exp/log/decode-$3.log" \
+    python3 -m nest_ssl.bin.decode --model "$1" --messages "$2" --mode "$mode" \
+    --out "$exp/decode/$3.jsonl" --fresh-if-changed "${@:4}" "${decode_words[@]}" ||
+    single_rows_failed $? "$exp/decode/$3.jsonl"
+}
+
+# decode NAME=MODEL...: one process each; the weight of CTC is chosen for each model, on dev of the domain.
+decode() {
+  local pair name weight choose=() take=()
   for pair in "$@"; do
-    name=${pair%%=*}
-    [ "$mode" != joint ] ||
-      how=(--mode joint --tune-on "$heldout/tune.jsonl" --weight-out "$exp/decode/$name.weight.json")
-    on_gpu "$exp/log/decode-$name.log" \
-      python3 -m nest_ssl.bin.decode --model "${pair#*=}" --messages "$test_set" \
-      --out "$exp/decode/$name.jsonl" --fresh-if-changed "${how[@]}" "${decode_words[@]}" ||
-      single_rows_failed $? "$exp/decode/$name.jsonl"
+    name=${pair%%=*} weight=$exp/decode/${pair%%=*}.weight.json
+    [ "$mode" != joint ] || choose=(--tune-on "$heldout/tune.jsonl" --weight-out "$weight")
+    [ "$mode" != joint ] || take=(--ctc-weight "$weight")
+    decode_set "${pair#*=}" "$test_set" "$name" "${choose[@]}"
+    case " ${near_systems[*]} " in
+    *" $name "*) decode_set "${pair#*=}" "$near_heldout/test.jsonl" "${name}_simulated" "${take[@]}" ;;
+    esac
   done
 }
 
 score() {
-  local hypotheses=() name
-  for name in "${systems[@]}"; do hypotheses+=("$name=$exp/decode/$name.jsonl"); done
-  python3 -m nest_ssl.bin.score --hypotheses "${hypotheses[@]}" --references "$test_set" --baseline base \
-    --seed "$seed" "${keyword_words[@]}" --json "$exp/scores.json" --utterances "$exp/utterances.jsonl" \
-    --alignments "$exp/alignments.txt" --out "$exp/SCORES.md" --title "$title" \
-    --note "Made by egs/wenetspeech_telephone/run.sh; test set $test_set, seed $seed, start from $start_from"
+  score_set '' "$test_set" "${systems[@]}"
+  [ "${#near_systems[@]}" = 0 ] || score_set _simulated "$near_heldout/test.jsonl" "${near_systems[@]}"
+}
+
+# score_set SUFFIX MESSAGES SYSTEM...
+score_set() {
+  local name hypotheses=() channels=()
+  for name in "${@:3}"; do hypotheses+=("$name=$exp/decode/$name$1.jsonl"); done
+  [ -z "$1" ] || channels=(--metadata "$near_heldout/test_metadata.jsonl")
+  python3 -m nest_ssl.bin.score --hypotheses "${hypotheses[@]}" --references "$2" --baseline base \
+    --seed "$seed" "${keyword_words[@]}" "${channels[@]}" --json "$exp/scores$1.json" \
+    --utterances "$exp/utterances$1.jsonl" --alignments "$exp/alignments$1.txt" --out "$exp/SCORES$1.md" \
+    --title "$title${1:+, ${1#_} test set}" \
+    --note "Made by egs/wenetspeech_telephone/run.sh; test set $2, seed $seed, start from $start_from"
 }
 
 report() {
@@ -165,9 +184,16 @@ from_encoder=$exp/encoder/model from_adaptor=$exp/adaptor/model
 [ "$start_from" = previous ] || from_encoder=$base_model from_adaptor=$base_model
 systems=(base encoder adaptor lora)
 models=(base="$base_model" encoder="$exp/encoder/model" adaptor="$exp/adaptor/model" lora="$exp/lora/model")
-outputs=() hypotheses=()
-for name in "${systems[@]}"; do
+near_systems=() # those that decode simulated calls too, where these are not the test set already
+[ "$near" = "$domain" ] || near_systems=(base lora)
+outputs=() hypotheses=() scored=() told=()
+for name in "${systems[@]}" "${near_systems[@]/%/_simulated}"; do
   outputs+=(out:"$exp/decode/$name.jsonl") hypotheses+=(in:"$exp/decode/$name.jsonl")
+done
+for suffix in '' ${near_systems:+_simulated}; do
+  told+=(in:"$exp/scores$suffix.json" in:"$exp/utterances$suffix.jsonl")
+  scored+=(out:"$exp/scores$suffix.json" out:"$exp/utterances$suffix.jsonl"
+    out:"$exp/SCORES$suffix.md" out:"$exp/alignments$suffix.txt")
 done
 
 stage_0_in=("${inputs[@]}" in:"$root/conf/stage0.yaml" in:"$root/conf/telephone.yaml")
@@ -179,29 +205,30 @@ else
   stage 0 data at:"$data" "${stage_0_in[@]}" out:"$data/stage0/STAGE0_REPORT.html" \
     out:"$data/stage0/funasr_limits.yaml" out:"$near/train.jsonl" out:"$domain/train.jsonl" \
     out:"$heldout/dev.jsonl" out:"$heldout/tune.jsonl" out:"$heldout/test.jsonl" \
+    out:"$near_heldout/dev.jsonl" out:"$near_heldout/test.jsonl" out:"$near_heldout/test_metadata.jsonl" \
     -- prepare_and_hold_out "${words[@]}" "${more[@]}"
 fi
 if [ -n "$base_model" ] && [ "$test" = false ]; then
   stage 1 encoder in:"$base_model/config.yaml" in:"$base_model/model.pt" \
-    in:"$near/train.jsonl" in:"$near_dev" out:"$exp/encoder" out:"$exp/encoder/model/model.pt" \
+    in:"$near/train.jsonl" in:"$near_heldout/dev.jsonl" out:"$exp/encoder" out:"$exp/encoder/model/model.pt" \
     -- finetune encoder "$conf/stage1_encoder_adapt.yaml" "$base_model" \
-    --train "$near/train.jsonl" --valid "$near_dev" "${common[@]}" "${encoder_words[@]}"
+    --train "$near/train.jsonl" --valid "$near_heldout/dev.jsonl" "${common[@]}" "${encoder_words[@]}"
   stage 2 adaptor in:"$from_encoder/config.yaml" in:"$from_encoder/model.pt" \
-    in:"$near/train.jsonl" in:"$near_dev" out:"$exp/adaptor" out:"$exp/adaptor/model/model.pt" \
+    in:"$near/train.jsonl" in:"$near_heldout/dev.jsonl" out:"$exp/adaptor" out:"$exp/adaptor/model/model.pt" \
     -- finetune adaptor "$conf/stage2_adaptor_align.yaml" "$from_encoder" \
-    --train "$near/train.jsonl" --valid "$near_dev" "${common[@]}" "${adaptor_words[@]}"
+    --train "$near/train.jsonl" --valid "$near_heldout/dev.jsonl" "${common[@]}" "${adaptor_words[@]}"
   stage 3 lora in:"$from_adaptor/config.yaml" in:"$from_adaptor/model.pt" \
     in:"$domain/train.jsonl" in:"$heldout/dev.jsonl" \
     out:"$exp/lora" out:"$exp/lora/model/model.pt" \
     -- finetune lora "$conf/stage3_lora_domain.yaml" "$from_adaptor" \
     --train "$domain/train.jsonl" --valid "$heldout/dev.jsonl" "${common[@]}" "${lora_words[@]}"
-  stage 4 decode in:"$test_set" in:"$heldout/tune.jsonl" in:"$base_model/model.pt" \
+  stage 4 decode in:"$test_set" in:"$near_heldout/test.jsonl" in:"$heldout/tune.jsonl" \
+    in:"$base_model/model.pt" \
     in:"$exp/lora/model/model.pt" in:"$exp/adaptor/model/model.pt" in:"$exp/encoder/model/model.pt" \
     "${outputs[@]}" \
     -- decode "${models[@]}"
-  stage 5 score in:"$test_set" "${hypotheses[@]}" out:"$exp/SCORES.md" out:"$exp/scores.json" \
-    out:"$exp/utterances.jsonl" out:"$exp/alignments.txt" -- score
-  stage 6 report in:"$exp/scores.json" in:"$exp/utterances.jsonl" in:"$data/stage0/STAGE0_REPORT.json" \
-    out:"$exp/RESULTS.md" out:"$exp/report.html" -- report
+  stage 5 score in:"$test_set" in:"$near_heldout/test.jsonl" "${hypotheses[@]}" "${scored[@]}" -- score
+  stage 6 report "${told[@]}" in:"$data/stage0/STAGE0_REPORT.json" out:"$exp/RESULTS.md" \
+    out:"$exp/report.html" -- report
 fi
 run_stages

@@ -72,7 +72,26 @@ def test_the_page_has_every_system_and_the_same_utterances(finished):
     assert re.search(r"^\| encoder +\| +2 \|", page, re.MULTILINE) and "--part lora" in page
     assert re.search(r"^\| real/train +\|", page, re.MULTILINE)
     assert "<html" in (exp / "report.html").read_text(encoding="utf-8")
+    assert "## Test set simulated" in page
     assert (exp / "alignments.txt").stat().st_size and (exp / "utterances.jsonl").stat().st_size
+
+
+@pytest.mark.slow
+def test_simulated_calls_that_no_training_looked_at_are_a_further_test_set(finished):
+    folder, _ = finished
+    exp, heldout = folder / "exp" / "nano", folder / "data" / "heldout_simulated"
+    test = [row["key"] for _, row in read_rows(heldout / "test.jsonl")]
+    dev = [row["key"] for _, row in read_rows(heldout / "dev.jsonl")]
+    train = [row["key"] for _, row in read_rows(folder / "data" / "stage0" / "simulated" / "train.jsonl")]
+    assert test and dev and not set(test) & set(dev + train)
+    scores = json.loads((exp / "scores_simulated.json").read_text(encoding="utf-8"))
+    rows = [row for row in scores["rows"] if row["field"] == "text"]
+    assert [row["system"] for row in rows] == ["base", "lora"]
+    assert scores["counted"]["utterances"] == len(test)
+    codecs = [*rows[0]["conditions"].get("codec", {}), scores["same_for_all"].get("codec", "not stated")]
+    assert codecs[0] != "not stated"
+    command = json.loads((exp / "encoder" / "env.json").read_text(encoding="utf-8"))["command"]
+    assert command[command.index("--valid") + 1] == str(heldout / "dev.jsonl")
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Divide the dev lines of stage 0 into dev, on which weights are chosen, and test, on which nothing is.
 
 Whole recordings go to one side by a hash of their names, about half of the lines to each.  tune.jsonl is a
-part of dev, by a hash of the keys: the weight of the joint decoding is chosen on it.
+part of dev, by a hash of the keys: the weight of the joint decoding is chosen on it.  test_metadata.jsonl
+has what lines of messages have no room for, channel and duration above all: scores are broken down by it.
 """
 
 from __future__ import annotations
@@ -38,13 +39,18 @@ def main(argv: list[str]) -> int:
     if not test or test == set(groups.values()):
         raise ValueError(
             f"{arguments.set}/dev.jsonl has {len(lines)} line(s), which cannot be divided into dev and test; "
-            "give more data, or a larger dev share with --settings sets.real.split.dev=0.2"
+            f"give more data, or a larger dev share with --settings sets.{arguments.set.name}.split.dev=0.2"
         )
     sides: dict[str, list[dict[str, Any]]] = {"dev": [], "test": []}
     for key, line in lines.items():
         sides["test" if groups[key] in test else "dev"].append(line)
     for name, rows in sides.items():
         write_rows(arguments.out / f"{name}.jsonl", rows)
+    stated = (
+        {**row, "key": row_identity(row)} for _, row in read_rows(arguments.set / "audio" / "dev.jsonl")
+    )
+    tested = {row["key"] for row in sides["test"]}
+    write_rows(arguments.out / "test_metadata.jsonl", [row for row in stated if row["key"] in tested])
     drawn = sorted(sides["dev"], key=lambda row: split_position(row["key"], arguments.seed))
     write_rows(arguments.out / "tune.jsonl", drawn[: arguments.tune])
     print(
