@@ -14,8 +14,9 @@ from nest_ssl.bin.progress import corpus_progress, training_bars
 
 
 @pytest.fixture
-def pseudo_terminal():
+def pseudo_terminal(monkeypatch):
     """(master, slave) descriptors of a terminal of 80 columns."""
+    monkeypatch.setenv("TERM", "xterm")
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     yield master, slave
@@ -49,6 +50,13 @@ def test_a_bar_goes_to_the_terminal_that_the_recipe_names_and_ends_at_the_margin
     assert "\r\033[Kpretrain:  67%" in drawn
     assert drawn.endswith("\r")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_that_cannot_be_drawn_on_gets_no_bar(pseudo_terminal, monkeypatch):
+    monkeypatch.setenv("NEST_PROGRESS_FD", str(pseudo_terminal[1]))
+    monkeypatch.setenv("TERM", "dumb")
+    draw()
+    assert not select.select([pseudo_terminal[0]], [], [], 0)[0]
 
 
 def test_a_process_started_by_the_verb_finds_the_terminal_by_its_path(pseudo_terminal, monkeypatch):
