@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -41,6 +43,32 @@ def test_optimiser_memory_is_twelve_bytes_a_trained_value():
     trained = (221_136_992, 12_604_928 + 8_021_632 + 31_044_195, 2_293_760)
     assert [f"{12 * count / 1e9:.2f} GB" for count in trained] == ["2.65 GB", "0.62 GB", "0.03 GB"]
     assert "2.65 GB, 0.62 GB and 0.03 GB" in PLAN
+
+
+def test_fixed_memory_of_the_released_model_is_that_of_the_formula():
+    trained = (221_136_992, 12_604_928 + 8_021_632 + 31_044_195, 2_293_760)
+    (row,) = [
+        row for row in table_rows(page("fun_asr_nano.md"), "| memory of") if row[0].startswith("weights")
+    ]
+    assert row[1:] == [f"{(4 * 868_857_667 + 12 * count) / 1e9:.1f}" for count in trained]
+
+
+def test_the_default_run_has_one_set_of_figures():
+    """README shows what `run.sh` prints, RESULTS.md adds intervals, the plan has the CER of each stage."""
+    results = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = re.findall(r"^(\w+) \(joint\): CER (\S+) WER (\S+) KWER (\S+)", readme, re.MULTILINE)
+    table = table_rows(results, "| system | CER |")
+    assert len(printed) == len(table) == 5
+    (cers,) = [row for row in table_rows(readme, "| | base |") if row[0] == "CER"]
+    assert cers[1:] == [row[1] for row in printed]
+    for (name, *rates), row in zip(printed, table, strict=True):
+        assert name in row[0]
+        for rate, cell in zip(rates, row[1:4], strict=True):
+            assert float(cell.split()[0]) == pytest.approx(float(rate), abs=0.051)
+    base, _, encoder, adaptor, lora = (row[1].split()[0] for row in table)
+    assert f"CER {base} to {encoder} %, relative gain 30 %" in PLAN
+    assert f"CER {encoder} to {adaptor} %" in PLAN and f"CER {adaptor} to {lora} %" in PLAN
 
 
 def test_nest_table_is_that_of_the_results():
