@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def progress(experiment: Experiment) -> Answer:
     """Answer how far the experiment is, how long it took, and what is running."""
     question = "How far is the experiment?"
-    # the stage that writes this page is running while it is written
-    stages = [s for s in experiment.stages if not (s.name == "report" and s.state == "running")]
+    stages = experiment.stages
     if not stages:
         known = [_step_of(run) for run in stage_runs(experiment)[0] or experiment.runs]
         if not known:

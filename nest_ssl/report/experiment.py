@@ -60,7 +60,8 @@ def read_experiment(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; it is exp/TAG of a recipe")
     missing: list[str] = []
-    stages = read_stages(folder)
+    # a recipe's stage that writes the page is running while it is written, and would be for ever on it
+    stages = [s for s in read_stages(folder) if (s.name, s.state) != ("report", "running")]
     runs = _copies_behind(read_runs(folder), {stage.name for stage in stages})
     if not stages:
         missing.append(

@@ -138,11 +138,6 @@ def test_progress_counts_stages_and_names_what_runs_and_what_failed(tmp_path):
     assert failed.details == ["stage 3 (score): failed with status 1; log exp/log/3-score.log"]
 
 
-def test_the_stage_that_writes_the_page_does_not_count_as_running(tmp_path):
-    answer = progress(experiment(tmp_path, stage(0, "data"), stage(1, "report", "running", None)))
-    assert answer.answer == "1 of 1 stage is done, in 1 min 0 s of work."
-
-
 def test_without_anything_the_answers_say_so(tmp_path):
     nothing = experiment(tmp_path)
     assert [a.verdict for a in (progress(nothing), loss_fall(nothing, 0.3), memory(nothing))] == [

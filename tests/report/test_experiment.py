@@ -98,6 +98,20 @@ def test_the_run_named_after_a_stage_is_the_run_and_the_other_its_copy(tmp_path)
     assert "heads is the run base: the recipe copied it." in results_page(found)
 
 
+def test_the_stage_that_writes_the_page_is_not_on_it_as_running(tmp_path):
+    mark(tmp_path, 0, "data")
+    (tmp_path / ".done" / ".stages").write_text(
+        "0\tdata\t.\tlog/0\n1\tscore\t.\tlog/1\n2\treport\t.\tlog/2\n"
+    )
+    for current, states in (
+        ("2 (report)", [("data", "done"), ("score", "missing")]),
+        ("1 (score)", [("data", "done"), ("score", "running"), ("report", "missing")]),
+    ):
+        (tmp_path / ".lock").write_text(f"pid 1\nhost elsewhere\nstart 1\nrun x.1\nstage stage {current}\n")
+        found = read_experiment(tmp_path)
+        assert [(stage.name, stage.state) for stage in found.stages] == states
+
+
 def test_data_reports_of_the_stages_folder_are_found_and_others_passed_by(tmp_path):
     exp, data = tmp_path / "exp" / "nano", tmp_path / "data"
     mark(exp, 1, "pretrain")
