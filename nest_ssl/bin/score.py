@@ -135,7 +135,7 @@ def listed(paths: list[Path]) -> str:
 
 @contextmanager
 def shown(total: int, unit: str, what: str) -> Iterator[Advance]:
-    """A bar on the terminal, nothing in a log."""
+    """Progress of one pass: a bar on the terminal, a line a minute in a log."""
     with progress_bar(total, unit, what) as bar:
         yield bar.update
 
