@@ -100,7 +100,7 @@ def finish(*arguments: str | Path) -> str:
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
     """Return as soon as train.log has a line of `step` or a later one."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240  # two ranks that import torch on busy cores
     while steps_done(run) < step:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the run never came that far"
