@@ -14,7 +14,7 @@ import numpy as np
 
 from nest_ssl.report.answer import CHANCE, MET, NOT_MET, P_LIMIT, UNKNOWN, Aims, Answer
 from nest_ssl.report.runs import finite
-from nest_ssl.report.scores_file import MAIN, ScoredSet
+from nest_ssl.report.scores_file import MAIN, ScoredSet, headline_rows
 from nest_ssl.report.words import counted, p_value, percent
 from nest_ssl.text.bootstrap import paired_p_value, resampled_rates
 from nest_ssl.text.conditions import NOT_STATED
@@ -26,11 +26,6 @@ SHOWN = 16  # conditions that are listed: large ones before small ones, of too m
 
 Scores = Mapping[str, Any] | None
 Row = Mapping[str, Any]
-
-
-def headline_rows(scores: Scores) -> list[Row]:
-    """Give the rows of the headline output, in the order of the table."""
-    return [row for row in (scores or {}).get("rows") or () if row.get("field") == HEADLINE]
 
 
 def rate_of(row: Row, metric: str) -> float | None:

@@ -17,9 +17,9 @@ from nest_ssl.report.data_use import used_sets
 from nest_ssl.report.experiment import Experiment
 from nest_ssl.report.plots import styles_of
 from nest_ssl.report.runs import finite
-from nest_ssl.report.score_figures import headline_rows, rate_text
+from nest_ssl.report.score_figures import rate_text
 from nest_ssl.report.score_view import score_view
-from nest_ssl.report.scores_file import MAIN, ScoredSet
+from nest_ssl.report.scores_file import MAIN, ScoredSet, headline_rows
 from nest_ssl.report.spectrograms import Example, channel_facts, channel_sides
 from nest_ssl.report.timeline import duration_text, timeline
 from nest_ssl.report.training_figures import run_figures, shared_figures

@@ -158,13 +158,7 @@ def interval_plot(bars: Sequence[Bar], alt: str) -> str:
     highest = max([bar.high if bar.high is not None else bar.value for bar in bars])
     axis = _Axis.of(0.0, 100 * highest or 1.0, False, spare=0.0)
     axis.place(left, WIDTH - 68)
-    parts = []
-    for value, text in axis.ticks:
-        x = axis.at(value)
-        parts += [
-            f'<path class="grid" d="M{x:.1f} {top}V{bottom}"/>',
-            _text(x, bottom + 16, f"{text} %", "middle"),
-        ]
+    parts = _grid(axis, top, bottom)
     for number, (bar, name) in enumerate(zip(bars, names, strict=True)):
         y = top + step * number + step / 2
         parts += [
@@ -192,13 +186,7 @@ def group_plot(groups: Mapping[str, Sequence[Bar]], alt: str, highest: float) ->
     bottom = 4 + step * len(groups)
     axis = _Axis.of(0.0, 100 * highest or 1.0, False, spare=0.0)
     axis.place(left, WIDTH - 68)
-    parts = []
-    for value, text in axis.ticks:
-        x = axis.at(value)
-        parts += [
-            f'<path class="grid" d="M{x:.1f} 4V{bottom}"/>',
-            _text(x, bottom + 16, f"{text} %", "start" if value == 0 else "middle"),
-        ]
+    parts = _grid(axis, 4, bottom, zero="start")
     for number, (name, bars) in enumerate(groups.items()):
         y = 4 + step * number
         parts.append(_text(left, y + 15, names[name], "start", "name"))
@@ -209,6 +197,18 @@ def group_plot(groups: Mapping[str, Sequence[Bar]], alt: str, highest: float) ->
             parts.append(f'<circle class="dot {bar.style.classes}" cx="{x:.1f}" cy="{place}" r="4"/>')
         parts.append(_text(WIDTH - 4, place + 4, f"{100 * bars[-1].value:.1f} %", "end", "value"))
     return _svg(bottom + 24, alt, parts)
+
+
+def _grid(axis: _Axis, top: int, bottom: int, zero: str = "middle") -> list[str]:
+    """The lines of an axis of per cents; zero: the anchor of the text below 0."""
+    parts = []
+    for value, text in axis.ticks:
+        x = axis.at(value)
+        parts += [
+            f'<path class="grid" d="M{x:.1f} {top}V{bottom}"/>',
+            _text(x, bottom + 16, f"{text} %", zero if value == 0 else "middle"),
+        ]
+    return parts
 
 
 def _whisker(bar: Bar, axis: _Axis, y: float, half: int, classes: str = "whisker") -> list[str]:

@@ -181,9 +181,6 @@ def _stages(experiment: Experiment) -> list[str]:
         return []
     rows = []
     for stage in experiment.stages:
-        if stage.name == "report" and stage.state == "running":
-            rows.append([str(stage.number), stage.name, "writes this page", "", "", ""])
-            continue
         times = [time.strftime(TIME) if time else "-" for time in (stage.started, stage.ended)]
         took = "-" if stage.took_s is None else spelled(stage.took_s)
         rows.append([str(stage.number), stage.name, stage.state, *times, took])

@@ -7,6 +7,7 @@ from typing import Any
 
 from nest_ssl.report.plots import Bar, Style, group_plot, interval_plot
 from nest_ssl.report.runs import finite
+from nest_ssl.report.scores_file import headline_rows
 from nest_ssl.report.training_figures import Figure
 from nest_ssl.text.conditions import MEANINGS
 from nest_ssl.text.scoring import FEW, HEADLINE
@@ -15,11 +16,6 @@ WHEN_FEW = f"*: fewer than {FEW} utterances, too few for their rate to say much"
 METRICS = ("cer", "wer", "kwer", "cer_outside_keywords")
 NAMES = {"cer": "CER", "wer": "WER", "kwer": "KWER", "cer_outside_keywords": "CER outside keywords"}
 MOST_VALUES = 12  # of one condition in a figure; the table has all
-
-
-def headline_rows(scores: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Give the rows of the output that counts, one a system, in the order of the systems."""
-    return [row for row in scores.get("rows", []) if row.get("field") == HEADLINE]
 
 
 def rate_figures(scores: Mapping[str, Any], styles: Mapping[str, Style]) -> list[Figure]:

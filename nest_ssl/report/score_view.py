@@ -12,13 +12,12 @@ from nest_ssl.report.score_figures import (
     WHEN_FEW,
     condition_figures,
     conditions_of,
-    headline_rows,
     keyword_rows,
     other_outputs,
     pairs_of,
     rate_figures,
 )
-from nest_ssl.report.scores_file import ScoredSet
+from nest_ssl.report.scores_file import ScoredSet, headline_rows
 from nest_ssl.report.training_figures import Figure
 from nest_ssl.text.scoring import HEADLINE
 

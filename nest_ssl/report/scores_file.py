@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nest_ssl.text.scores import HEADLINE
+
 ROW_WORDS = ("system", "field", "kind")
 ROW_FIGURES = ("cer", "wer", "kwer", "gain", "step", "conditions", "keywords")
 ROW_LISTS = ("failed", "missing", "absent")
@@ -78,6 +80,11 @@ def read_utterances(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     if torn:
         missing.append(f"{path}: {torn} lines are no utterances of a system and are left out; score again")
     return found
+
+
+def headline_rows(scores: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Give the rows of the headline output, one a system, in the order of the table."""
+    return [row for row in (scores or {}).get("rows") or () if row.get("field") == HEADLINE]
 
 
 def _fault(found: Any) -> str:
