@@ -64,8 +64,7 @@ def alignments(references: Sequence[str], hypotheses: Sequence[str], unit: Unit)
     The texts come without outer or double spaces, so that the places are those of the texts as given.  It
     calls the function of rapidfuzz that jiwer calls, one pair at a time: the same alignments, sooner.
     """
-    if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
+    _check_alike(references, hypotheses)
     opcodes = _levenshtein().opcodes
     cut: Callable[[str], Sequence[str]] = str.split if unit == "words" else str
     found = []
@@ -78,8 +77,7 @@ def alignments(references: Sequence[str], hypotheses: Sequence[str], unit: Unit)
 
 def edit_distances(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> list[int]:
     """Give the errors of each pair, by characters (spaces included) or by words, without the alignment."""
-    if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
+    _check_alike(references, hypotheses)
     distance = _levenshtein().distance
     cut: Callable[[str], Sequence[str]] = str.split if unit == "words" else str
     return [distance(cut(said), cut(heard)) for said, heard in zip(references, hypotheses, strict=True)]
@@ -96,8 +94,7 @@ def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Er
 
 
 def _counts(references: Sequence[str], hypotheses: Sequence[str], function: str) -> ErrorCounts:
-    if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
+    _check_alike(references, hypotheses)
     process = getattr(_jiwer(), function)
     scored = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
     # An empty reference has no alignment in jiwer: all that was said there is inserted.
@@ -108,6 +105,11 @@ def _counts(references: Sequence[str], hypotheses: Sequence[str], function: str)
     result = process([r for r, _ in scored], [h for _, h in scored])
     total = result.hits + result.substitutions + result.deletions
     return ErrorCounts(result.substitutions, result.deletions, result.insertions + inserted, total)
+
+
+def _check_alike(references: Sequence[str], hypotheses: Sequence[str]) -> None:
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
 
 
 def check_installed() -> None:

@@ -6,7 +6,8 @@ import re
 
 from nest_ssl.report.experiment import read_experiment
 from nest_ssl.report.results_page import results_page
-from nest_ssl.report.tables import table, width
+from nest_ssl.report.tables import table
+from nest_ssl.text.alignment_file import display_width as width
 from tests.report.experiments import make_run, mark, train, validation
 
 
