@@ -24,6 +24,7 @@ from nest_ssl.data.bucket_plan import BucketPlan
 from nest_ssl.data.noise_batch import AudioNoiseBatch, BatchAugmentor
 from nest_ssl.data.plan import BatchPlan, EpochPlan
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey
+from nest_ssl.data.worker_watch import DeadWorkerError, WorkerWatch
 from nest_ssl.files.system import starts_processes_by_fork
 
 SHARED_MEMORY = "/dev/shm"
@@ -71,6 +72,7 @@ class SSLDataLoader:
         self._reader = _Reader(dataset, batch_augmentor)
         self._keys = _Keys()
         self._workers: DataLoader | None = None
+        self._watch = WorkerWatch()
         self._planned: tuple[int, EpochPlan] | None = None
         self._results: weakref.ref[Generator[AudioNoiseBatch | _Failure, None, None]] | None = None
         self._counts: dict[int, int] = {}  # batches per epoch
@@ -87,7 +89,8 @@ class SSLDataLoader:
         """Give this rank's batches of `epoch` from number `start` on; nothing of the earlier ones is read.
 
         A second call ends the first one's iteration (which raises RuntimeError if it is continued).  Raises
-        ValueError with manifest, line and file for audio that cannot be read.
+        ValueError with manifest, line and file for audio that cannot be read, and RuntimeError when a batch
+        is asked for and a worker is dead.
         """
         plan = self._epoch_plan(epoch)
         if not 0 <= start <= len(plan):
@@ -135,6 +138,10 @@ class SSLDataLoader:
         """End the worker processes."""
         self._iteration += 1
         self._end_reading()
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        self._watch.forget()
         self._workers = None
 
     def _epoch_plan(self, epoch: int) -> EpochPlan:
@@ -157,9 +164,18 @@ class SSLDataLoader:
                 # Weak, since a cycle would keep the workers until the garbage collector comes.
                 self._results = weakref.ref(results)
             try:
-                result = next(results)
+                result = self._watch.next_of(results)
             except StopIteration:
                 return
+            except RuntimeError as error:
+                self._end_workers()
+                if not isinstance(error, DeadWorkerError):
+                    raise
+                raise RuntimeError(
+                    f"a data worker died ({error}); mostly memory ran out: lower "
+                    f"{self.dataset.name}.num_workers or the batch, or give more of {SHARED_MEMORY} "
+                    "(docker run --shm-size=8g)"
+                ) from error
             yield self._checked(result)
 
     def _end_reading(self) -> None:
@@ -174,33 +190,27 @@ class SSLDataLoader:
             for key in keys:
                 yield self._reader[key]
             return
-        if self._workers is None:
-            self._warn_of_little_shared_memory()
-            self._workers = DataLoader(
-                self._reader,
-                batch_size=None,
-                sampler=self._keys,  # type: ignore[arg-type]
-                num_workers=self.num_workers,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]
-                pin_memory=self._pin_memory,
-                prefetch_factor=self.prefetch_factor,
-                persistent_workers=True,
-                worker_init_fn=_start_worker,
-                multiprocessing_context=self.start_method,
-                generator=torch.Generator(),  # its own, so that the trainer's random state is left alone
-            )
         self._keys.current = keys
-        try:
+        if self._workers is not None:
             yield from self._workers
-        except RuntimeError as error:
-            self._workers = None
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            raise RuntimeError(
-                f"a data worker died ({str(error).splitlines()[0]}); mostly memory ran out: lower "
-                f"{self.dataset.name}.num_workers or the batch, or give more of {SHARED_MEMORY} "
-                "(docker run --shm-size=8g)"
-            ) from error
+            return
+        self._warn_of_little_shared_memory()
+        self._workers = DataLoader(
+            self._reader,
+            batch_size=None,
+            sampler=self._keys,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            pin_memory=self._pin_memory,
+            prefetch_factor=self.prefetch_factor,
+            persistent_workers=True,
+            worker_init_fn=_start_worker,
+            multiprocessing_context=self.start_method,
+            generator=torch.Generator(),  # its own, so that the trainer's random state is left alone
+        )
+        with self._watch.starting():
+            results = iter(self._workers)
+        yield from results
 
     def _checked(self, result: AudioNoiseBatch | _Failure) -> AudioNoiseBatch:
         if isinstance(result, _Failure):

@@ -168,18 +168,53 @@ def test_corrupt_utterances_are_counted_once_and_stop_beyond_the_limit(tmp_path,
     loader.close()
 
 
-def test_a_killed_worker_is_named_as_such(corpus):
-    loader = make_loader(corpus, 1)
+def killed_worker(started, how=signal.SIGKILL):
+    """Kill the one worker that `started` starts, and see it ended."""
     before = set(multiprocessing.active_children())
-    iterator = loader.batches(0)
+    iterator = started()
     next(iterator)
     (worker,) = set(multiprocessing.active_children()) - before
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="a data worker died"):
-        for epoch in range(50):  # what was under way still arrives
-            list(iterator)
-            iterator = loader.batches(epoch)
+    os.kill(worker.pid, how)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # nothing is raised here, where the signal comes
+    return iterator, worker.pid
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGBUS])
+def test_a_killed_worker_is_named_where_the_next_batch_is_asked_for(corpus, how):
+    loader = make_loader(corpus, 1)
+    iterator, pid = killed_worker(lambda: loader.batches(0), how)
+    with pytest.raises(RuntimeError, match=rf"a data worker died \(process {pid} was killed by {how.name}\)"):
+        next(iterator)
+    assert_same(list(loader.batches(0)), list(make_loader(corpus).batches(0)))  # with new workers
     loader.close()
+
+
+def test_a_worker_that_dies_while_a_batch_is_waited_for_is_named(corpus, monkeypatch):
+    read = AudioNoiseDataset.batch
+
+    def batch(self, key, batch_augmentor=None):
+        if key.batch > 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, key, batch_augmentor)
+
+    monkeypatch.setattr(AudioNoiseDataset, "batch", batch)
+    loader = make_loader(corpus, 1)
+    with pytest.raises(RuntimeError, match=r"a data worker died \(process \d+ was killed by SIGKILL\)"):
+        list(loader.batches(0))
+    loader.close()
+
+
+def test_a_child_that_is_no_worker_ends_without_a_word(corpus):
+    seen = []
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: seen.append(number))
+    try:
+        loader = make_loader(corpus, 1)
+        next(loader.batches(0))
+        subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=False)
+        assert seen  # the handler that was there before goes on hearing of them
+        loader.close()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_the_workers_part_can_be_sent_to_a_fresh_process(corpus):
