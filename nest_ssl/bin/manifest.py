@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from nest_ssl.data.sources.build import READERS, BuildOptions, SourceReport, bes
 from nest_ssl.data.sources.record import SourceOptions
 from nest_ssl.data.splits import SPLITS, SplitOptions, SplitReport, split_manifests
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.system import usable_cpus
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--min-duration", type=float, metavar="S", help="seconds; shorter rows are left out")
     add("--max-duration", type=float, metavar="S", help="seconds; longer rows are left out")
     add("--drop-bad", action="store_true", help="leave out and count what cannot be used, no error")
-    jobs = min(16, 4 * (os.cpu_count() or 1))
+    jobs = min(16, 4 * usable_cpus())
     readers = Rare("readers of audio [4 a core, at most 16]")
     add("--jobs", "--threads", type=int, default=jobs, metavar="N", help=readers)
     add_source_options(parser)

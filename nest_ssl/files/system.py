@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import math
 import os
 import platform
 import sys
@@ -150,15 +151,42 @@ def process_is_alive(pid: int, start: str = "") -> bool:
     return fields[0] not in "ZX" and (not start or fields[19] == start)
 
 
-def usable_cpus() -> int:
-    """Give how many processors this process may use: its affinity, and the quota of its container."""
+def usable_cpus(root: str | os.PathLike = "/") -> int:
+    """Give how many processors this process may use: its affinity, and the CPU quota of its control group.
+
+    The quota is the smallest on the way up from the process's own group, as a container, a service or a job
+    of a scheduler sets it (cgroup v2 cpu.max, v1 cpu.cfs_quota_us); a part of a processor counts as one.
+    `root`: where proc and sys are.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    quotas = [quota for folder in _cpu_groups(Path(root)) if (quota := _cpu_quota(folder)) is not None]
+    return max(1, min([count, *map(math.ceil, quotas)]))
+
+
+def _cpu_groups(root: Path) -> list[Path]:
+    """The folders of the control groups that hold this process and may limit its processors, if any."""
+    mounted, groups = root / "sys/fs/cgroup", []
     with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            count = min(count, max(1, round(int(quota) / int(period))))
-    return max(1, count)
+        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, group = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            top = mounted / ("cpu" if controllers else "")  # v2 names none
+            own = top / group.lstrip("/")  # seen from within a container it may not be there, but `top` is
+            groups += [own, *(folder for folder in own.parents if folder.is_relative_to(top))]
+    return groups
+
+
+def _cpu_quota(group: Path) -> float | None:
+    """Processors that a control group gives its processes; None without a limit."""
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is none
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None  # -1 where there is none
+    return None
 
 
 def available_memory() -> int | None:

@@ -20,7 +20,7 @@ import yaml
 
 import nest_ssl
 from nest_ssl.files.atomic import replaced
-from nest_ssl.files.system import lock_or_fail
+from nest_ssl.files.system import lock_or_fail, usable_cpus
 from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.options import ExperimentOptions
 
@@ -107,7 +107,7 @@ def write_environment(folder: Path, ranks: Ranks, root: Path, command: list[str]
         "git_changes": bool(_git(root, "status", "--porcelain")),
         "world_size": ranks.world_size,
         "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "cpu",
-        "cpu_count": os.cpu_count(),
+        "cpu_count": usable_cpus(),
         "threads": torch.get_num_threads(),
     }
     with replaced(folder / "env.json") as temporary:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nest_ssl.files.system import usable_cpus
 from nest_ssl.telephone.workers import limit_blas_threads, run_tasks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the deaths below are of forked processes")
@@ -86,11 +85,6 @@ class Stillborn:
 def test_workers_that_die_before_they_are_ready_are_not_started_for_ever():
     with pytest.raises(ChildProcessError, match=r"before they are ready: .*SIGKILL"):
         list(run_tasks(Stillborn(), tasks(100, 3), 2))
-
-
-def test_processors_are_those_of_the_affinity():
-    if hasattr(os, "sched_getaffinity"):
-        assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")

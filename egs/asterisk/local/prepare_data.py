@@ -33,6 +33,7 @@ from texts import NOT_SPEECH, Texts, parse_texts
 from nest_ssl.bin.terminal import progress_bar, run
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.manifest import write_rows
+from nest_ssl.files.system import usable_cpus
 from nest_ssl.telephone.codecs.gsm import decode_gsm
 from nest_ssl.telephone.writer import AudioWriter
 
@@ -286,7 +287,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--archives", type=Path, required=True, help="the list written by fetch.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifests and audio")
     parser.add_argument("--checksums", type=Path, default=TABLE, help="[%(default)s]")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes [%(default)s]")
+    parser.add_argument("--jobs", type=int, default=usable_cpus(), help="processes [%(default)s]")
     return parser.parse_args(argv)
 
 

@@ -11,6 +11,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from nest_ssl.files.system import usable_cpus
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -18,13 +20,10 @@ UNDER_WAY_PER_WORKER = 4
 
 
 def worker_count(workers: int) -> int:
-    """Give the number of processes: 0 stands for all cores that this process may use."""
+    """Give the number of processes: 0 stands for all processors that this process may use."""
     if workers < 0:
         raise ValueError(f"workers: {workers} is below 0; 0 means all cores")
-    if workers:
-        return workers
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return workers or usable_cpus()
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
