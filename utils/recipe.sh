@@ -60,6 +60,9 @@ _usage_error() {
   exit 2
 }
 
+# usage_error MESSAGE: the same, for a recipe that finds a mistake in the call.
+usage_error() { _usage_error "$@"; }
+
 # _shorten PATH: set _short to PATH as a person here would type it.
 _shorten() {
   _short=${1#"$PWD"/}

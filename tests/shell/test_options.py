@@ -84,7 +84,23 @@ def test_help_prints_header_options_defaults_and_stages_and_touches_nothing(show
     ):
         assert line in output
     assert shown.succeed("-h") == output
+    assert "--help-all prints 2 more options" in output and "--cmd FILE" not in output
     assert [path.name for path in shown.recipe.iterdir()] == ["run.sh"]
+
+
+def test_options_below_a_comment_of_help_all_are_left_out_of_help_alone(stub: Stub) -> None:
+    stub.write(SHOW, OPTIONS.replace("title=", "# --help-all shows these as well\ntitle="))
+    output = stub.succeed("--help")
+    assert "--max-steps VALUE" in output and "--help-all prints 6 more options" in output
+    rare = ("--title VALUE", "--deb-dir VALUE", "--level-db VALUE", "--quick VALUE", "--fresh", "--cmd")
+    assert not [option for option in rare if option in output]
+    everything = stub.succeed("--help-all")
+    assert not [option for option in rare if option not in everything]
+    assert "--title VALUE          words, with # a hash [a b]" in everything
+    assert set(output.splitlines()) - set(everything.splitlines()) == {
+        "  -h, --help             print this; --help-all prints 6 more options"
+    }
+    assert values(stub, "--title", "x")[2] == "x"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +115,7 @@ def test_help_prints_header_options_defaults_and_stages_and_touches_nothing(show
         (["--stage="], "--stage needs a value"),
         (["--quick", "yes"], "--quick is true or false, not 'yes'"),
         (["--force=true"], "--force takes no value"),
+        (["--help-al"], "unknown option --help-al; did you mean --help-all?"),
         (["data"], "unexpected argument 'data'"),
         (["--"], "unexpected argument '--'"),
         (["-x"], "unexpected argument '-x'"),
@@ -157,6 +174,11 @@ def test_a_stage_that_is_declared_wrongly_is_refused(stub: Stub, stages: str, me
     status, output = stub.run()
     assert status == 2
     assert message in output
+
+
+def test_a_recipe_refuses_a_call_in_one_line(stub: Stub) -> None:
+    stub.write(SHOW + '\n[ "$nj" -gt 0 ] || usage_error "--nj $nj: at least 1"', "nj=2  # number")
+    assert stub.run("--nj", "0") == (2, "run.sh: --nj 0: at least 1\n")
 
 
 def test_the_data_folder_can_be_moved(shown: Stub, tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 # shellcheck disable=SC2154,SC2034  # the parts of the layer share its variables
 
 _option_names=() _option_help=() # of the recipe
-_option_defaults=()
+_option_defaults=() _option_rare=()
 _opt_stage='' _opt_stop_stage='' _opt_cmd='' _opt_fresh=() # of the layer
 _opt_force=false _opt_dry_run=false _opt_status=false
 _layer_values=(stage stop_stage fresh cmd)
-_layer_flags=(force dry_run status help)
+_layer_flags=(force dry_run status help help_all)
 data='' exp=''       # folders of this run, set by parse_options
 declare -A _given=() # options of the recipe that the call gives
 
@@ -53,10 +53,10 @@ _read_words() {
   local _name _value
   while (($#)); do
     case $1 in
-      -h | --help)
+      -h | --help | --help[-_]all)
         _finished=true
         trap - PIPE # `--help | head` ends as other programs do
-        _print_help
+        if [[ $1 == *all ]]; then _print_help true; else _print_help false; fi
         exit 0
         ;;
       --?*) ;;
@@ -116,13 +116,14 @@ _set_option() {
 _add_option() {
   if ! _is_one_of "$1" "${_option_names[@]}"; then
     printf -v "$1" %s "$2"
-    _option_names+=("$1") _option_help+=("$3") _option_defaults+=("$2")
+    _option_names+=("$1") _option_help+=("$3") _option_defaults+=("$2") _option_rare+=(false)
   fi
 }
 
-# Read the option block: NAME=DEFAULT  # MEANING, or the meaning in comment lines right above.
+# Read the option block: NAME=DEFAULT  # MEANING, or the meaning in comment lines right above.  Behind a comment
+# that begins with --help-all come the options that --help leaves out.
 _read_options() {
-  local _line _before='' _inside=false _number=0 _name _rest _meaning
+  local _line _before='' _inside=false _rare=false _number=0 _name _rest _meaning
   local _assignment='^([a-z][a-z0-9_]*)=(.*)$'
   local _commented='^("[^"]*"|'\''[^'\'']*'\''|[^"'\'']*[^"'\''[:space:]])?[[:space:]]+#[[:space:]]*(.*)$'
   while IFS= read -r _line || [ -n "$_line" ]; do
@@ -135,7 +136,10 @@ _read_options() {
         ;;
     esac
     [ "$_inside" = true ] || continue
-    if [[ $_line =~ ^#[[:space:]]*(.*)$ ]]; then
+    if [[ $_line =~ ^#[[:space:]]*--help-all ]]; then
+      _rare=true _before=
+      continue
+    elif [[ $_line =~ ^#[[:space:]]*(.*)$ ]]; then
       _before+=${_before:+ }${BASH_REMATCH[1]}
       continue
     elif [[ $_line =~ $_assignment ]]; then
@@ -145,6 +149,7 @@ _read_options() {
       fi
       _check_option "$_name" "$_rest" "$_meaning" "$_script:$_number"
       _option_names+=("$_name") _option_help+=("$_meaning") _option_defaults+=("${!_name}")
+      _option_rare+=("$_rare")
     fi
     _before=
   done <"$_recipe_file"
@@ -213,8 +218,9 @@ _nearest() {
   ((_best < ${#_word} && (_best <= 2 || _best * 3 <= ${#_word}))) || _near=
 }
 
+# _print_help EVERYTHING: the header of run.sh, its options and those of the layer, its stages.
 _print_help() {
-  local _i _line _list _stages=() _prose=''
+  local _everything=$1 _left_out=0 _i _line _list _prose='' _stages=()
   local _declaration='^[[:space:]]*stage[[:space:]]+([0-9]+)[[:space:]]+([a-z][a-z0-9_-]*)[[:space:]]'
   _shorten "$0"
   _quote "$_short"
@@ -237,19 +243,20 @@ _print_help() {
   [ -z "$_prose" ] || _fold '' '' "$_prose"
   printf '\nOptions of this recipe:\n'
   for _i in "${!_option_names[@]}"; do
-    _list=${_option_defaults[_i]}
-    _shorten "$_list"
-    _help_line "--${_option_names[_i]//_/-} VALUE" "${_option_help[_i]}${_short:+ [$_short]}"
+    _shorten "${_option_defaults[_i]}"
+    _help_line "${_option_rare[_i]}" "--${_option_names[_i]//_/-} VALUE" "${_option_help[_i]}${_short:+ [$_short]}"
   done
   printf '\nOptions of every recipe:\n'
-  _help_line "--stage STAGE" "start here, with this stage run even if it is done; a number or a name"
-  _help_line "--stop-stage STAGE" "stop after this stage"
-  _help_line "--force" "run every stage of the range even if it is done"
-  _help_line "--fresh STAGE" "remove what this stage has made before running it (may be given again)"
-  _help_line "--dry-run" "print what would run and why, touch nothing"
-  _help_line "--status" "print the table of stages, touch nothing"
-  _help_line "--cmd FILE" "take on_cpu and on_gpu from FILE [utils/cmd.sh]"
-  _help_line "-h, --help" "print this"
+  _help_line false "--stage STAGE" "start here, with this stage run even if it is done; a number or a name"
+  _help_line false "--stop-stage STAGE" "stop after this stage"
+  _help_line false "--force" "run every stage of the range even if it is done"
+  _help_line true "--fresh STAGE" "remove what this stage has made before running it (may be given again)"
+  _help_line false "--dry-run" "print what would run and why, touch nothing"
+  _help_line false "--status" "print the table of stages, touch nothing"
+  _help_line true "--cmd FILE" "take on_cpu and on_gpu from FILE [utils/cmd.sh]"
+  _list="this; --help-all prints $_left_out more options"
+  if [ "$_everything" = true ]; then _list="the usual options; --help-all prints these"; fi
+  _help_line false "-h, --help" "print $_list"
   while IFS= read -r _line; do
     if [[ $_line =~ $_declaration ]]; then _stages+=("${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"); fi
   done <"$_recipe_file"
@@ -258,10 +265,15 @@ _print_help() {
   _fold '' '  ' "Stages: ${_list#, }"
 }
 
+# _help_line RARE OPTION MEANING
 _help_line() {
   local _begin
-  printf -v _begin '  %-22s ' "$1"
-  _fold "$_begin" "${_begin//?/ }" "$2"
+  if [[ $1$_everything == truefalse ]]; then
+    _left_out=$((_left_out + 1))
+    return 0
+  fi
+  printf -v _begin '  %-22s ' "$2"
+  _fold "$_begin" "${_begin//?/ }" "$3"
 }
 
 # _fold BEGIN INDENT TEXT: print the text in lines that fit the terminal; a longer word has a line of its own.
