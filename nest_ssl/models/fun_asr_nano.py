@@ -188,20 +188,24 @@ class FunASRNano(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        labels_ids: Tensor,
-        fbank_beg: Tensor,
-        fake_token_len: Tensor | None = None,
         speech: Tensor | None = None,
         speech_lengths: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels_ids: Tensor | None = None,
+        fbank_beg: Tensor | None = None,
+        fbank_mask: Tensor | None = None,
+        fake_token_len: Tensor | None = None,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """FunASR's batch (see data/fun_asr_batch.py) -> loss (1,), statistics (1,) each, weight (1,) int64.
 
-        The loss is the mean over the labels of the batch; FunASR has no other (no CTC).  No tensor of the
-        batch is changed.  `unused` takes what else a batch carries.
+        The parameters come in FunASR's order; speech and what belongs to it may be left out, and fbank_mask
+        is not read, as there.  The loss is the mean over the labels of the batch; FunASR has no other (no
+        CTC).  No tensor of the batch is changed.  `unused` takes what else a batch carries.
         """
+        if input_ids is None or attention_mask is None or labels_ids is None or fbank_beg is None:
+            raise ValueError("a batch needs input_ids, attention_mask, labels_ids and fbank_beg")
         stats: dict[str, Any] = {}
         encoded = None
         if speech is not None:

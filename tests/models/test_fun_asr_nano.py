@@ -142,6 +142,22 @@ def test_texts_alone_have_a_loss(model):
     assert int(weight) == int((given["labels_ids"] > 1).sum())
 
 
+def test_positional_arguments_are_in_funasrs_order(model):
+    given = tensors(model)
+    by_name = model(**given)[0]
+    order = ("speech", "speech_lengths", "input_ids", "attention_mask", "labels_ids", "fbank_beg")
+    by_place = model(*(given[key] for key in order), None, fake_token_len=given["fake_token_len"])[0]
+    assert torch.equal(by_name, by_place)
+
+
+@pytest.mark.parametrize("key", ["input_ids", "attention_mask", "labels_ids", "fbank_beg"])
+def test_a_batch_without_a_needed_tensor_is_an_error_that_says_so(model, key):
+    given = tensors(model)
+    del given[key]
+    with pytest.raises(ValueError, match=rf"a batch needs .*{key}"):
+        model(**given)
+
+
 def test_without_length_normalisation_the_weight_is_the_number_of_lines(folder, model):
     other = built(folder, model_conf={"length_normalized_loss": False})
     assert other(**tensors(model))[2].tolist() == [2]
