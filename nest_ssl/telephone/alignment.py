@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
+import scipy
 
 BAND_HZ = (500.0, 3000.0)  # outside, the phase of codecs' high-pass filters pulls the peak by 1.5 samples
 FORMANTS_HZ = ((300, 800), (900, 2000), (2300, 3000))
@@ -16,11 +16,11 @@ def lag_samples(sent: np.ndarray, received: np.ndarray, sample_rate: int) -> flo
     them is silent.
     """
     count = min(len(sent), len(received))
-    size = fft.next_fast_len(2 * max(count, 1), real=True)
-    spectra = [fft.rfft(np.asarray(signal[:count], np.float64), size) for signal in (sent, received)]
-    hertz = fft.rfftfreq(size, 1 / sample_rate)
+    size = scipy.fft.next_fast_len(2 * max(count, 1), real=True)
+    spectra = [scipy.fft.rfft(np.asarray(signal[:count], np.float64), size) for signal in (sent, received)]
+    hertz = scipy.fft.rfftfreq(size, 1 / sample_rate)
     band = (hertz >= BAND_HZ[0]) & (hertz <= BAND_HZ[1])
-    correlation = fft.irfft(np.where(band, np.conj(spectra[0]) * spectra[1], 0), size)
+    correlation = scipy.fft.irfft(np.where(band, np.conj(spectra[0]) * spectra[1], 0), size)
     peak = int(np.argmax(correlation))
     before, here, after = (float(correlation[(peak + step) % size]) for step in (-1, 0, 1))
     if here <= 0:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
-from scipy.signal import lfilter
+import scipy
 
 VERSION = 1  # raise it when other samples come out
 
@@ -70,13 +69,15 @@ def speech_frames(samples: np.ndarray) -> np.ndarray:
         return np.zeros(0, bool)
     power = np.var(_frames(samples), axis=1) / 32768.0**2
     level_dbov = 10 * np.log10(power + 1e-12)
-    smooth = uniform_filter1d(level_dbov, FLOOR_SMOOTHED_FRAMES, mode="nearest")
-    floor = minimum_filter1d(smooth, 2 * FLOOR_REACH_FRAMES + 1, mode="nearest")
+    smooth = scipy.ndimage.uniform_filter1d(level_dbov, FLOOR_SMOOTHED_FRAMES, mode="nearest")
+    floor = scipy.ndimage.minimum_filter1d(smooth, 2 * FLOOR_REACH_FRAMES + 1, mode="nearest")
     threshold = np.clip(floor + SPEECH_ABOVE_FLOOR_DB, QUIETEST_SPEECH_DBOV, LOUDEST_NOISE_DBOV)
     loud = level_dbov > threshold
     reach = HANGOVER_FRAMES + 1
     padded = np.concatenate([np.zeros(HANGOVER_FRAMES, bool), loud])
-    return maximum_filter1d(padded, reach, origin=(reach - 1) // 2, mode="constant")[HANGOVER_FRAMES:]
+    return scipy.ndimage.maximum_filter1d(padded, reach, origin=(reach - 1) // 2, mode="constant")[
+        HANGOVER_FRAMES:
+    ]
 
 
 def describe(samples: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +114,7 @@ def synthesise(
     predictor[0] = 1.0
     for p, value in enumerate(reflection.tolist(), 1):
         predictor[1 : p + 1] += value * predictor[p - 1 :: -1]
-    noise, state = lfilter([1.0], predictor, gain * rng.standard_normal(length), zi=state)
+    noise, state = scipy.signal.lfilter([1.0], predictor, gain * rng.standard_normal(length), zi=state)
     return np.clip(np.rint(noise), -32768, 32767).astype(np.int16), state
 
 

@@ -2,6 +2,8 @@
 
 All are linear-phase FIR filters with their delay taken out, designed here once per process: by weighted least
 squares from a table of decibels, and G.712, at 8 kHz only, from the magnitude of a recursive filter.
+
+This room writes `import scipy` and scipy.signal.x: scipy loads its parts, a second's worth, at their first use.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import fft, signal
+import scipy
 
 from nest_ssl.telephone.draws import check_draw, check_keys, check_probability, draw, happens
 
@@ -167,7 +169,7 @@ def weighting_response(name: str, rate: int, hertz: np.ndarray, value: float = 0
     if name == "flat":
         return np.zeros(len(hertz))
     if name == "g712":
-        ends = signal.sosfreqz(g712_sections(), np.append(hertz, 1000.0), fs=RATE)[1]
+        ends = scipy.signal.sosfreqz(g712_sections(), np.append(hertz, 1000.0), fs=RATE)[1]
         decibels = 20 * np.log10(np.maximum(np.abs(ends), 1e-9))
         return decibels[:-1] - decibels[-1]
     return 20 * np.log10(np.maximum(np.abs(_response(fir(name, rate, value), rate, hertz)), 1e-9))
@@ -235,7 +237,7 @@ class BlockFilter:
     def spectrum(self, size: int) -> np.ndarray:
         """Give complex64 (size // 2 + 1,)."""
         if size not in self._spectra:
-            self._spectra[size] = fft.rfft(self.taps, size)
+            self._spectra[size] = scipy.fft.rfft(self.taps, size)
         return self._spectra[size]
 
 
@@ -255,9 +257,9 @@ def convolve(samples: np.ndarray, taps: BlockFilter, delay: int) -> np.ndarray:
     blocks[:whole, :hop] = samples[: whole * hop].reshape(whole, hop)
     if rest:
         blocks[whole, :rest] = samples[whole * hop :]
-    spectra = fft.rfft(blocks, axis=1, overwrite_x=True)
+    spectra = scipy.fft.rfft(blocks, axis=1, overwrite_x=True)
     spectra *= taps.spectrum(size)
-    filtered = fft.irfft(spectra, size, axis=1, overwrite_x=True)
+    filtered = scipy.fft.irfft(spectra, size, axis=1, overwrite_x=True)
     filtered[1:, : num_taps - 1] += filtered[:-1, hop:]
     return filtered[:, :hop].reshape(-1)[delay : delay + length]
 
@@ -268,7 +270,7 @@ def _block_size(length: int, num_taps: int) -> int:
         hop = size - num_taps + 1
         if hop >= num_taps and (AT_ONCE * hop >= length or size >= max(LARGE_BLOCK, 3 * num_taps)):
             return size
-    return int(fft.next_fast_len(3 * num_taps, real=True))
+    return int(scipy.fft.next_fast_len(3 * num_taps, real=True))
 
 
 @lru_cache(maxsize=256)
@@ -297,8 +299,8 @@ def g712_sections() -> np.ndarray:
     are those that come nearest to the response of the reference filter of ITU-T G.191 between 100 Hz and
     3.6 kHz (0.3 dB at most).
     """
-    high = signal.ellip(3, 0.2, 40.0, 207.5, "high", fs=RATE, output="sos")
-    low = signal.cheby1(2, 0.2, 3390.0, "low", fs=RATE, output="sos")
+    high = scipy.signal.ellip(3, 0.2, 40.0, 207.5, "high", fs=RATE, output="sos")
+    low = scipy.signal.cheby1(2, 0.2, 3390.0, "low", fs=RATE, output="sos")
     return np.vstack([high, low])
 
 
@@ -309,6 +311,6 @@ def _g712_taps() -> np.ndarray:
     frequency.
     """
     size = 1 << 14
-    magnitude = np.abs(signal.sosfreqz(g712_sections(), worN=fft.rfftfreq(size), fs=1.0)[1])
-    response = fft.irfft(magnitude, size)
+    magnitude = np.abs(scipy.signal.sosfreqz(g712_sections(), worN=scipy.fft.rfftfreq(size), fs=1.0)[1])
+    response = scipy.fft.irfft(magnitude, size)
     return np.concatenate([response[-G712_HALF:], response[: G712_HALF + 1]])

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import signal
+import scipy
 
 from nest_ssl.telephone.codecs import codec
 from nest_ssl.telephone.level import active_level
@@ -112,7 +112,7 @@ def long_term_spectrum(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarra
     size = round(0.032 * sample_rate)
     if len(samples) < size:
         samples = np.pad(samples, (0, size - len(samples)))
-    _, _, spectra = signal.stft(
+    _, _, spectra = scipy.signal.stft(
         samples, sample_rate, nperseg=size, noverlap=size // 2, boundary=None, padded=False
     )
     power = np.abs(spectra) ** 2

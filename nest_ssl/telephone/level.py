@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from math import exp, inf, log10
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
-from scipy.signal import lfilter
+import scipy
 
 TIME_CONSTANT_S = 0.03  # of both averages of the envelope
 HANGOVER_S = 0.2  # speech counts as active for so long after the envelope has fallen below a threshold
@@ -63,13 +62,15 @@ def _envelope(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
             sums = np.append(sums, sums.dtype.type(0))
         sums, step = sums[0::2] + sums[1::2], 2 * step
     smooth = exp(-step / (TIME_CONSTANT_S * sample_rate))
-    envelope = lfilter([(1 - smooth) ** 2 / step], [1.0, -2 * smooth, smooth**2], sums.astype(np.float64))
+    envelope = scipy.signal.lfilter(
+        [(1 - smooth) ** 2 / step], [1.0, -2 * smooth, smooth**2], sums.astype(np.float64)
+    )
     return envelope, step
 
 
 def _active_points(envelope: np.ndarray, hangover: int) -> list[int]:
     """Give how many points are active at each threshold 2**-15 ... 2**-1."""
-    recent = maximum_filter1d(envelope, hangover + 1, mode="constant", origin=hangover // 2)
+    recent = scipy.ndimage.maximum_filter1d(envelope, hangover + 1, mode="constant", origin=hangover // 2)
     # the exponent of a float says between which thresholds it lies: 1 from 2**-15 on, 15 from 2**-1 on
     exponent = (recent.view(np.int64) >> 52) - (1023 - NUM_THRESHOLDS - 1)
     reached = np.minimum(np.maximum(exponent, 0), NUM_THRESHOLDS)

@@ -13,8 +13,8 @@ from math import gcd, pi
 from typing import Any, TypeGuard
 
 import numpy as np
+import scipy
 import soxr
-from scipy.signal import lfilter
 
 from nest_ssl.telephone.draws import check_draw, check_keys, check_probability, draw, happens
 
@@ -236,7 +236,7 @@ def agc_gain(samples: np.ndarray, rate: int, drawn: Mapping[str, Any]) -> np.nda
     level = np.maximum.accumulate(level + fall) - fall
     level = np.maximum(level, target - most)
     smooth = np.exp(-1000 * AGC_BLOCK_S / drawn["attack_ms"])
-    level, _ = lfilter([1 - smooth], [1.0, -smooth], level, zi=[smooth * level[0]])
+    level, _ = scipy.signal.lfilter([1 - smooth], [1.0, -smooth], level, zi=[smooth * level[0]])
     gain = 10 ** (np.clip(target - level, -most, most) / 20)
     ends = np.concatenate([gain[:1], (gain[1:] + gain[:-1]) / 2, gain[-1:]]).astype(np.float32)
     ramp = ((np.arange(size) + 0.5) / size).astype(np.float32)

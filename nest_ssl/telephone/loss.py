@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import lambertw
+import scipy
 
 from nest_ssl.telephone.draws import check_draw, check_keys, check_probability, draw, happens
 
@@ -206,7 +206,7 @@ def late_share(packet_ms: float, mean_ms: float, buffer_ms: float) -> float:
 
 
 def _decay(packet_ms: float, mean_ms: float) -> float:
-    return float(lambertw(packet_ms / mean_ms).real) / packet_ms
+    return float(scipy.special.lambertw(packet_ms / mean_ms).real) / packet_ms
 
 
 def read_trace(file: str) -> tuple[np.ndarray, str]:

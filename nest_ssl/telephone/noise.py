@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import fft
+import scipy
 
 from nest_ssl.files.audio import read_audio
 from nest_ssl.files.index import ManifestIndex
@@ -104,6 +104,8 @@ class NoiseBank:
     def __init__(
         self, talkers: TalkerPool | None = None, recordings: Mapping[str, ManifestIndex] | None = None
     ) -> None:
+        import scipy.signal  # noqa: F401  a second, spent here once and not by each worker that is forked later
+
         self.talkers = talkers
         # long utterances would be read again and again
         self._voices = Recordings(talkers.index, longest_s=KEPT_S) if talkers is not None else None
@@ -202,17 +204,17 @@ def coloured_noise(num_samples: int, exponent: float, seed: int, rate: int = 800
     """
     if num_samples == 0:
         return np.zeros(0, np.float32)
-    size = fft.next_fast_len(-(-num_samples // STEP_SAMPLES) * STEP_SAMPLES, real=True)
+    size = scipy.fft.next_fast_len(-(-num_samples // STEP_SAMPLES) * STEP_SAMPLES, real=True)
     size = min(size, LONGEST_PERIOD)
     places = noise_start(seed) + np.arange(2 * (size // 2 + 1))
     spectrum = np.take(white_noise(), places, mode="wrap").view(np.complex64)
     spectrum = spectrum * np.exp(np.float32(-exponent / 2) * _log_hertz(size, rate))
-    return np.resize(fft.irfft(spectrum, size), num_samples) * np.float32(np.sqrt(size))
+    return np.resize(scipy.fft.irfft(spectrum, size), num_samples) * np.float32(np.sqrt(size))
 
 
 @lru_cache(maxsize=64)
 def _log_hertz(size: int, rate: int) -> np.ndarray:
-    return np.log(np.maximum(fft.rfftfreq(size, 1 / rate), LOWEST_HZ)).astype(np.float32)
+    return np.log(np.maximum(scipy.fft.rfftfreq(size, 1 / rate), LOWEST_HZ)).astype(np.float32)
 
 
 def prompt_key(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import signal
+import scipy
 
 from nest_ssl.files.atomic import replaced
 from nest_ssl.telephone.inspection import long_term_spectrum
@@ -71,7 +71,9 @@ def _spectrogram(axis: Any, samples: np.ndarray, sample_rate: int) -> None:
     size = round(0.02 * sample_rate)
     if len(samples) < 2 * size:
         samples = np.pad(samples, (0, 2 * size - len(samples)))
-    hertz, times, spectra = signal.stft(samples, sample_rate, nperseg=size, noverlap=size // 2, boundary=None)
+    hertz, times, spectra = scipy.signal.stft(
+        samples, sample_rate, nperseg=size, noverlap=size // 2, boundary=None
+    )
     level = 20 * np.log10(np.abs(spectra) + 1e-9)
     top = float(level.max())
     axis.pcolormesh(times, hertz / 1000, level, vmin=top - SHOWN_DB, vmax=top, cmap="magma", rasterized=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import signal
+import scipy
 
 from nest_ssl.files.audio import audio_info, read_audio
 from nest_ssl.telephone.draws import check_draw, check_keys, check_number, check_probability, happens
@@ -138,8 +138,8 @@ def impulse_response(room: Room, rate: int) -> np.ndarray:
     amplitudes[np.argmin(distances)] = 0.0  # the direct path, which no filter is to touch
     fine = np.bincount(np.maximum(places, 0), amplitudes, minlength=steps)
     low_pass, high_pass = _sections(rate, steps)
-    reflections = signal.resample_poly(fine, 1, steps, window=low_pass) if steps > 1 else fine
-    response = signal.sosfilt(high_pass, reflections).astype(np.float32)
+    reflections = scipy.signal.resample_poly(fine, 1, steps, window=low_pass) if steps > 1 else fine
+    response = scipy.signal.sosfilt(high_pass, reflections).astype(np.float32)
     response[0] += 1.0
     return response
 
@@ -201,8 +201,8 @@ def _images(
 def _sections(rate: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Give the low-pass taps before every `steps`-th sample is taken, with gain `steps`, and a high-pass."""
     edge = min(1 / steps, 0.99)  # of half the fine rate
-    low_pass = steps * signal.firwin(20 * steps + 1, edge, window=("kaiser", 5.0))
-    return low_pass, signal.butter(2, LOWEST_HZ, "high", fs=rate, output="sos")
+    low_pass = steps * scipy.signal.firwin(20 * steps + 1, edge, window=("kaiser", 5.0))
+    return low_pass, scipy.signal.butter(2, LOWEST_HZ, "high", fs=rate, output="sos")
 
 
 def _stream(index: int, what: str) -> np.random.Generator:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import soxr
-from scipy import signal
 
 from nest_ssl.files.audio import audio_info
 from nest_ssl.files.digests import file_digest
@@ -58,14 +58,16 @@ def upsample_block(samples: np.ndarray, rate: int = RATE, quality: str = "hq") -
         between = np.zeros(2 * len(samples), np.float32)
         between[::2] = samples
         half = WIDE_TAPS // 2
-        return signal.oaconvolve(between, _wide_filter())[half : half + length].astype(np.float32, copy=False)
+        return scipy.signal.oaconvolve(between, _wide_filter())[half : half + length].astype(
+            np.float32, copy=False
+        )
     changed = soxr.resample(samples, rate, OUT_RATE, QUALITIES[quality])
     return np.pad(changed, (0, max(0, length - len(changed))))[:length]
 
 
 @lru_cache(maxsize=1)
 def _wide_filter() -> np.ndarray:
-    taps = signal.firwin(WIDE_TAPS, WIDE_CUTOFF_HZ, window=("kaiser", WIDE_BETA), fs=OUT_RATE)
+    taps = scipy.signal.firwin(WIDE_TAPS, WIDE_CUTOFF_HZ, window=("kaiser", WIDE_BETA), fs=OUT_RATE)
     return (2 * taps).astype(np.float32)  # zeros between the samples halve the level
 
 
