@@ -71,7 +71,13 @@ def test_a_dry_run_names_every_stage_with_the_preset_s_steps(checkout):
 
 def test_an_unknown_preset_and_a_short_list_of_steps_are_refused(checkout):
     assert "neither default nor quick" in run(checkout, "--dry-run", "--preset", "fast", status=2)
-    assert "three numbers" in run(checkout, "--dry-run", "--adapt-steps", "10 20", status=2)
+    for steps in ("10 20", "10 20 many"):
+        assert "three numbers" in run(checkout, "--dry-run", "--adapt-steps", steps, status=2)
+
+
+def test_a_recogniser_that_there_is_not_is_refused_before_any_stage(checkout):
+    assert run(checkout, "--encoder", "sann", status=2) == "run.sh: --encoder sann: conformer or sanm\n"
+    assert run(checkout, "--start", "net", status=2) == "run.sh: --start net: nest or random\n"
 
 
 def prompt(key: str, folder: str, channel: dict | None = None) -> dict:

@@ -177,8 +177,12 @@ def test_a_stage_that_is_declared_wrongly_is_refused(stub: Stub, stages: str, me
 
 
 def test_a_recipe_refuses_a_call_in_one_line(stub: Stub) -> None:
-    stub.write(SHOW + '\n[ "$nj" -gt 0 ] || usage_error "--nj $nj: at least 1"', "nj=2  # number")
+    checks = 'one_of my_mode joint llm ctc\n[ "$nj" -gt 0 ] || usage_error "--nj $nj: at least 1"\n'
+    stub.write(checks + "stage 0 a -- true", "nj=2  # number\nmy_mode=llm  # of decoding")
     assert stub.run("--nj", "0") == (2, "run.sh: --nj 0: at least 1\n")
+    assert stub.run("--my-mode", "a b") == (2, "run.sh: --my-mode a b: joint, llm or ctc\n")
+    assert stub.run("--my-mode", "")[0] == 2
+    stub.succeed("--my-mode", "ctc")
 
 
 def test_the_data_folder_can_be_moved(shown: Stub, tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ _check_option() {
   done
 }
 
+# one_of NAME VALUE VALUE...: for a recipe, to refuse any other value of an option.
+one_of() {
+  local _others
+  ! _is_one_of "${!1}" "${@:2}" || return 0
+  printf -v _others '%s, ' "${@:2:$#-2}"
+  _usage_error "--${1//_/-} ${!1}: ${_others%, } or ${!#}"
+}
+
 _is_one_of() {
   local _word
   for _word in "${@:2}"; do
