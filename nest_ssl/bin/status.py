@@ -5,7 +5,8 @@
     python -m nest_ssl.bin.status exp/small --json | jq .running
 
 It only reads, from any machine that sees the folder. exp/TAG is the folder of a recipe's experiment, or
-the directory of one training. `bash run.sh --status` also tells which stages have changed since.
+the directory of one training. A stage is stale when files that it was made from have changed since; of
+options and commands only `bash run.sh --status` knows.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def show(status: Status, as_json: bool) -> None:
         return
     on_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size((FULL_WIDTH, 24)).columns if on_terminal else FULL_WIDTH
-    print("\n".join(status_lines(status, width, uses_colour(sys.stdout))), flush=True)
+    print("\n".join(status_lines(status, width, uses_colour(sys.stdout), Path.cwd())), flush=True)
 
 
 def as_object(status: Status) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def watch_on_terminal(status: Status, every_s: float, terminal: TextIO) -> Statu
 
 def frame(status: Status, columns: int, rows: int, colour: bool) -> str:
     """One drawing of the whole screen: every line overwrites the one before it, so that nothing flickers."""
-    lines = status_lines(status, max(20, columns - 1), colour)
+    lines = status_lines(status, max(20, columns - 1), colour, Path.cwd())
     if len(lines) > rows > 2:
         lines = [*lines[: rows - 2], f"... {len(lines) - rows + 1} lines more", lines[-1]]
     return "\033[H" + "\r\n".join(f"{line}\033[K" for line in lines) + "\033[J"

@@ -6,15 +6,16 @@ import datetime
 import re
 import socket
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nest_ssl.files.system import process_is_alive
+from nest_ssl.report.markers import changes_since, places_of
 
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-STATES = ("done", "running", "failed", "stopped", "missing")
+STATES = ("done", "stale", "running", "failed", "stopped", "missing")
 LIST = ".stages"  # NUMBER NAME FOLDER LOG, separated by tabs; paths relative to the experiment or absolute
 QUIET_S = 600.0  # without a line in its log, of a stage on another machine, is worth a word
 CALLS = ".command"  # for every run a comment with time and machine, then its call
@@ -26,9 +27,10 @@ _UNITS = {"s": 1, "min": 60, "h": 3600}
 class StageState:
     """One stage as it is on the disk.
 
-    state: done (a marker is there), running (the run that holds the lock is at it), failed, stopped (by a
-    signal, or with the whole run), missing (not run yet).  A marker's facts are not compared with what the
-    stage would be made from now: only `bash run.sh --status` knows that.  took_s is None until it has ended.
+    state: done (a marker is there), stale (done, but files that it was made from have changed since, see
+    markers.py), running (the run that holds the lock is at it), failed, stopped (by a signal, or with the
+    whole run), missing (not run yet).  detail: more in words; changes: which files.  took_s is None until it
+    has ended.
     """
 
     number: int
@@ -40,6 +42,7 @@ class StageState:
     log: Path
     detail: str
     folder: Path  # whose .done, log and .lock the stage uses: the experiment's, or that of the shared data
+    changes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def read_stages(folder: Path) -> list[StageState]:
         raise FileNotFoundError(f"{folder}: there is no such folder; it is exp/TAG of a recipe")
     folder = folder.resolve()
     listed = list(_listed(folder)) or list(_found(folder))
-    return [_state_of(number, name, at, log) for number, name, at, log in listed]
+    data = next((at for _, _, at, _ in listed if at != folder), _data_beside(folder))
+    places = places_of(folder, data)
+    return [_state_of(number, name, at, log, places) for number, name, at, log in listed]
 
 
 def read_calls(folder: Path) -> list[Call]:
@@ -130,7 +135,7 @@ def _listed(folder: Path) -> Iterator[tuple[int, str, Path, Path]]:
 def _found(folder: Path) -> Iterator[tuple[int, str, Path, Path]]:
     """Stages that left a marker or an attempt here, or in the data folder where recipes have it."""
     seen: dict[int, tuple[str, Path]] = {}
-    for at in (folder, folder.parent.parent / "data"):
+    for at in (folder, _data_beside(folder)):
         for path in (at / ".done").glob("*") if (at / ".done").is_dir() else ():
             name = re.fullmatch(r"\.?(\d+)-([a-z][a-z0-9_-]*)(\.attempt)?", path.name)
             if name:
@@ -139,7 +144,12 @@ def _found(folder: Path) -> Iterator[tuple[int, str, Path, Path]]:
         yield number, stage, at, at / "log" / f"{number}-{stage}.log"
 
 
-def _state_of(number: int, name: str, at: Path, log: Path) -> StageState:
+def _data_beside(folder: Path) -> Path:
+    """The data folder of exp/TAG where a recipe has it unless told otherwise."""
+    return folder.parent.parent / "data"
+
+
+def _state_of(number: int, name: str, at: Path, log: Path, places: Mapping[str, Path]) -> StageState:
     started = ended = took = None
     marker = _last_line(at / ".done" / f"{number}-{name}")
     attempt = _last_line(at / ".done" / f".{number}-{name}.attempt")
@@ -154,9 +164,12 @@ def _state_of(number: int, name: str, at: Path, log: Path) -> StageState:
         if words:
             ended, took = _time(words[1]), seconds_of(words[2])
             started = _before(ended, took)
-        return StageState(number, name, "done", started, ended, took, log, "", at)
+        why, changes = changes_since(_text(at / ".done" / f"{number}-{name}", "surrogateescape"), places)
+        state = "stale" if why else "done"
+        return StageState(number, name, state, started, ended, took, log, why, at, changes)
     if not attempt:
-        return StageState(number, name, "missing", None, None, None, log, "", at)
+        detail = "" if at.is_dir() else f"{at} is not here"
+        return StageState(number, name, "missing", None, None, None, log, detail, at)
     begin = re.search(rf"it started ({TIME})", attempt)
     words = re.search(rf", ({TIME})(?:, after (.*))?$", attempt)
     if begin:
@@ -194,8 +207,12 @@ def _time(text: str) -> datetime.datetime | None:
 
 
 def _last_line(path: Path) -> str:
+    text = _text(path)
+    return text.splitlines()[-1] if text else "(empty)" if path.is_file() else ""
+
+
+def _text(path: Path, errors: str = "replace") -> str:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors=errors)
     except OSError:
         return ""
-    return lines[-1] if lines else "(empty)"

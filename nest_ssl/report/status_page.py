@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from nest_ssl.report.live import LiveRun, Shards, Status
@@ -17,10 +18,12 @@ COLOURS = {
     "starts": "36",
     "failed": "1;31",
     "stopped": "33",
+    "stale": "33",
 }
 DIM, WARNING = "2", "1;33"
 INDENT = " " * 6
 FULL_WIDTH = 100
+CHANGES = 8  # lines about what has changed, of one stage; run.sh --status shows as many
 
 
 class Column(NamedTuple):
@@ -36,10 +39,15 @@ class Column(NamedTuple):
         return max(map(display_width, (self.title, *self.cells)))
 
 
-def status_lines(status: Status, width: int = FULL_WIDTH, colour: bool = False) -> list[str]:
-    """Give the page, every line at most `width` columns wide (colour codes not counted)."""
+def status_lines(
+    status: Status, width: int = FULL_WIDTH, colour: bool = False, above: Path | None = None
+) -> list[str]:
+    """Give the page, every line at most `width` columns wide (colour codes not counted).
+
+    Paths below the folder `above` are given as from there.
+    """
     lines = [(f"exp  {status.folder}", "")]
-    lines += _stage_lines(status)
+    lines += [(text.replace(f"{above}/", ""), code) for text, code in _stage_lines(status)]
     live = [run for run in status.runs if run.state in ("trains", "starts")]
     if status.runs:
         lines.append(("", ""))
@@ -96,6 +104,9 @@ def _stage_lines(status: Status) -> list[tuple[str, str]]:
         lines.append((text.rstrip(), COLOURS.get(stage.state, DIM)))
         if detail and not note:
             lines.append((INDENT + detail, ""))
+        lines += [(INDENT + change, "") for change in stage.changes[:CHANGES]]
+        if len(stage.changes) > CHANGES:
+            lines.append((f"{INDENT}... and {len(stage.changes) - CHANGES} more", ""))
         if stage.state in ("failed", "stopped"):
             lines.append((f"{INDENT}log {stage.log}", ""))
         if stage.state == "running" and status.shards:

@@ -7,9 +7,12 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from nest_ssl.report.stages import read_stages
 
 from .conftest import Stub
 
@@ -371,6 +374,136 @@ def test_status_tells_done_stale_and_missing(three: Stub) -> None:
     assert re.search(r"^  1 split        done     20[0-9: -]{17} +\d s$", output, re.M)
     assert "\n  4 join         missing\n" in output
     assert re.search(r"^1 of 3 stages done, \d s of work; next: 0 \(data\)\n$", output, re.M)
+
+
+def move(stub: Stub, target: Path) -> Stub:
+    """Take the whole checkout elsewhere."""
+    target.mkdir()
+    former = stub.root.parent
+    stub.root.rename(target / stub.root.name)
+    for name in ("root", "recipe", "data", "exp"):
+        setattr(stub, name, target / getattr(stub, name).relative_to(former))
+    return stub
+
+
+def test_a_moved_checkout_stays_done(three: Stub, tmp_path: Path) -> None:
+    three.succeed()
+    marker = (three.exp / ".done" / "4-join").read_text().splitlines()
+    assert marker[0] == "command stage_join"
+    assert "variable data = @data@" in marker
+    assert "input @data@/first = sha256 " in "\n".join(marker)
+    assert marker[-2] == "output @exp@/joined"
+    moved = move(three, tmp_path / "elsewhere")
+    assert "nothing to do" in moved.succeed()
+    assert runs(moved) == [1, 1, 1]
+
+
+def test_moved_data_and_experiments_stay_done(three: Stub, tmp_path: Path) -> None:
+    three.succeed()
+    (tmp_path / "disk").mkdir()
+    data, exp = three.data.rename(tmp_path / "disk" / "speech"), tmp_path / "disk" / "runs"
+    three.exp.parent.rename(exp)
+    where = ("--data-dir", str(data), "--exp-dir", str(exp))
+    assert "nothing to do" in three.succeed(*where)
+    (data / "first").write_text("1\n3\n")
+    shown = three.succeed("--dry-run", *where)
+    assert f"    changed: input {data}/first\n" in shown  # where it is now
+
+
+def test_a_marker_with_full_paths_is_read_and_is_stale_once_moved(three: Stub, tmp_path: Path) -> None:
+    """As they were written before the names @exp@, @data@ and @checkout@."""
+    data, exp = tmp_path / "data", tmp_path / "exp"
+    where = ["--data-dir", str(data), "--exp-dir", str(exp)]
+    three.succeed(*where)
+    marker = exp / "default" / ".done" / "4-join"
+    text = marker.read_text().replace("@data@", str(data)).replace("@exp@", str(exp / "default"))
+    marker.write_text("".join(line for line in text.splitlines(True) if not line.startswith("output")))
+    assert "nothing to do" in three.succeed(*where)
+    where[1] = str(data.rename(tmp_path / "moved"))
+    shown = three.succeed("--dry-run", *where)
+    assert "stage 1 (split) already done" in shown
+    assert "stage 4 (join) would run: changed since it was done" in shown
+    assert f"    was: variable data = {data}\n    now: variable data = {tmp_path}/moved\n" in shown
+
+
+def test_a_name_that_only_begins_like_a_folder_is_left_alone(stub: Stub) -> None:
+    stub.write('stage 0 a -- echo "$exp-2/x" "$exp/x" "a$exp/x" "$exp"')
+    stub.succeed()
+    facts = (stub.exp / ".done" / "0-a").read_text().splitlines()
+    assert facts[1:-1] == [
+        "command @checkout@/egs/stub/exp/default-2/x",
+        "command @exp@/x",
+        f"command 'a{stub.exp}/x'",
+        "command @exp@",
+    ]
+
+
+def change_input(stub: Stub) -> None:
+    (stub.data / "numbers").write_text("7\n")
+
+
+def change_large_input(stub: Stub) -> None:
+    os.utime(stub.recipe / "big", (1, 1))
+
+
+def change_folder(stub: Stub) -> None:
+    (stub.recipe / "in" / "deep" / "file").write_text("longer")
+
+
+def change_settings(stub: Stub) -> None:
+    (stub.root / "conf.yaml").write_text("rate: 16000\n")
+
+
+def remove_settings(stub: Stub) -> None:
+    (stub.root / "conf.yaml").unlink()
+
+
+def remove_output(stub: Stub) -> None:
+    (stub.exp / "joined").unlink()
+
+
+def empty_input(stub: Stub) -> None:
+    (stub.data / "numbers").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("change", "states"),
+    [
+        (None, ["done", "done"]),
+        (change_input, ["done", "stale"]),
+        (change_large_input, ["stale", "done"]),
+        (change_folder, ["stale", "done"]),
+        (change_settings, ["done", "stale"]),
+        (remove_settings, ["done", "stale"]),
+        (remove_output, ["done", "stale"]),
+        (empty_input, ["stale", "stale"]),
+    ],
+)
+def test_the_verb_status_finds_stale_what_the_recipe_does(
+    stub: Stub, change: Callable[[Stub], None] | None, states: list[str]
+) -> None:
+    (stub.recipe / "in" / "deep").mkdir(parents=True)
+    for name in ("deep/file", "deep/ü", "other", "deep.txt"):
+        (stub.recipe / "in" / name).write_text(name)
+    (stub.recipe / "in" / "link").symlink_to("other")
+    with (stub.recipe / "big").open("wb") as file:
+        file.truncate(65 * 2**20)
+    (stub.root / "conf.yaml").write_text("rate: 8000\n")
+    stub.write(
+        'stage_data() { seq 5 >"$data/numbers"; }\n'
+        'stage_join() { cat "$root/conf.yaml" "$data/numbers" >"$exp/joined"; }\n'
+        'stage 0 data at:"$data" in:"$recipe/big" in:"$recipe/in" out:"$data/numbers" -- stage_data\n'
+        'stage 1 join in:"$data/numbers" out:"$exp/joined" -- stage_join'
+    )
+    stub.succeed()
+    if change:
+        change(stub)
+    shown = stub.succeed("--status")
+    found = read_stages(stub.exp)
+    assert re.findall(r"^  \d (?:data|join) +(\w+)", shown, re.M) == states
+    assert [stage.state for stage in found] == states
+    for words in (words for stage in found for words in (stage.detail, *stage.changes)):
+        assert words.replace(f"{stub.root}/", "") in shown
 
 
 def test_a_run_leaves_its_stages_and_its_call(three: Stub) -> None:

@@ -1,4 +1,5 @@
 # What a stage depends on, one fact per line, so that a difference can be shown as it is.
+# nest_ssl/report/markers.py reads these facts, and compares those about files, for the verbs status and report.
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # the parts of the layer share its variables
 
@@ -15,6 +16,49 @@ _gather_facts() {
     if [ -n "$_path" ]; then _files+=("$_path") _labels+=("input $_path"); fi
   done <<<"${_stage_in[$1]}"
   ((${#_files[@]} == 0)) || _digest_facts
+  _name_places "$_facts"
+  _facts=$_named
+}
+
+# _name_places TEXT: set _named to TEXT with @exp@, @data@ and @checkout@ in place of these folders, so that
+# facts stay the same when one of them is moved or copied.
+_name_places() {
+  local _folders=("$exp" "$data" "$_root") _marks=('@exp@' '@data@' '@checkout@') _round _i _longest _rest
+  _named=$1
+  for _round in 1 2 3; do
+    _longest=0 # first: a folder may lie in another of the three
+    for _i in 1 2; do ((${#_folders[_i]} <= ${#_folders[_longest]})) || _longest=$_i; done
+    ((${#_folders[_longest]} > 1)) || return 0
+    _rest=$_named _named=
+    while [[ $_rest == *"${_folders[_longest]}"* ]]; do
+      _named+=${_rest%%"${_folders[_longest]}"*}
+      _rest=${_rest#*"${_folders[_longest]}"}
+      # not within a longer path or name
+      if [[ $_named == *[A-Za-z0-9_./-] || $_rest == [A-Za-z0-9_.-]* ]]; then
+        _named+=${_folders[_longest]}
+      else
+        _named+=${_marks[_longest]}
+      fi
+    done
+    _named+=$_rest _folders[_longest]=''
+  done
+}
+
+# _quote_named WORD...: _quote with the places named first, as whether a folder needs quotes is no fact.
+_quote_named() {
+  local _words=() _word _named
+  for _word in "$@"; do
+    _name_places "$_word"
+    _words+=("$_named")
+  done
+  _quote "${_words[@]}"
+}
+
+# _show_places TEXT: set _shown to TEXT with the folders that stand for @exp@, @data@ and @checkout@ here.
+_show_places() {
+  _shown=${1//'@exp@'/"$exp"}
+  _shown=${_shown//'@data@'/"$data"}
+  _shown=${_shown//'@checkout@'/"$_root"}
 }
 
 # The command's words; an option and its value make one fact.
@@ -27,10 +71,10 @@ _command_facts() {
   done
   while (($#)); do
     if [[ $1 == -* && $1 != *=* && $# -gt 1 && $2 != -* ]]; then
-      _quote "$1" "$2"
+      _quote_named "$1" "$2"
       shift
     else
-      _quote "$1"
+      _quote_named "$1"
     fi
     _facts+="command $_quoted"$'\n'
     shift
@@ -100,7 +144,7 @@ _variable_facts() {
     _name=${BASH_REMATCH[1]} _text=${BASH_REMATCH[2]}
     [ "$_name" != nj ] || continue
     _all="${_name}[@]" # also right for a plain variable; nothing for one that is not set
-    _quote "${!_all}"
+    _quote_named "${!_all}"
     [[ $_facts == *"variable $_name ="* ]] || _facts+="variable $_name = $_quoted"$'\n'
   done
 }
@@ -138,7 +182,7 @@ _digest_facts() {
 # _compare_facts OLD NEW: set _changes, lines "was: FACT", "now: FACT" and, for a digest, "changed: FILE".
 _compare_facts() {
   local -A _count=() _digest_of=()
-  local _line _old _new _was=() _now=()
+  local _line _old _new _was=() _now=() _shown
   mapfile -t _old <<<"$1"
   mapfile -t _new <<<"${2%$'\n'}"
   for _line in "${_new[@]}"; do _count[" $_line"]=$((${_count[" $_line"]:-0} + 1)); done
@@ -162,10 +206,13 @@ _compare_facts() {
       _digest_of[${_line% = *}]=now
     fi
   done
-  for _line in "${_was[@]}"; do _changes+=("was: $_line"); done
-  for _line in "${_now[@]}"; do _changes+=("now: $_line"); done
+  for _line in "${_was[@]/#/was: }" "${_now[@]/#/now: }"; do
+    _show_places "$_line"
+    _changes+=("$_shown")
+  done
   for _line in "${!_digest_of[@]}"; do
-    _shorten "${_line#* }"
+    _show_places "${_line#* }"
+    _shorten "$_shown"
     _changes+=("${_digest_of[$_line]}: ${_line%% *} $_short")
   done
 }

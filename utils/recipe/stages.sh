@@ -168,7 +168,7 @@ _note_run() {
 # _examine INDEX: set _state to needs (an input is missing), done, stale or absent, with _why in words,
 # _changes (lines "was ..." and "now ...") when stale, and _facts for the marker.
 _examine() {
-  local _path _old _kept
+  local _path _old _kept _named
   _changes=() _why='' _facts='' _needed=''
   _title_of "$1"
   _marker_of "$1"
@@ -187,6 +187,11 @@ _examine() {
   fi
   _old=$(<"$_marker")
   _kept=${_old%$'\n'# *}
+  _kept=${_kept%%$'\n'output\ *}
+  if [ "$_kept"$'\n' != "$_facts" ]; then
+    _name_places "$_kept" # older markers name the folders themselves
+    _kept=$_named
+  fi
   if [ "$_kept"$'\n' != "$_facts" ]; then
     _state=stale _why="changed since it was done"
     _compare_facts "$_kept" "$_facts"
@@ -222,7 +227,7 @@ _why_needed() {
 _run_stage() {
   local _words=("${_stage_words[@]:_stage_first[$1]:_stage_count[$1]}") _path _status _before=$SECONDS _now
   local _shard_report="${_stage_at[$1]}/.done/.${_stage_number[$1]}-${_stage_name[$1]}.shard"
-  local _title _marker _attempt _log _begin _stage_key='' _spelled
+  local _title _marker _attempt _log _begin _stage_key='' _spelled _made='' _named
   _title_of "$1"
   _marker_of "$1"
   _attempt_of "$1"
@@ -262,10 +267,12 @@ _run_stage() {
       _die "stage $_title ended with status 0, but its output $_short is missing or empty," \
         "so it is not done. When that is mended: $_resume"
     fi
+    _made+="output $_path"$'\n'
   done <<<"${_stage_out[$1]}"
+  _name_places "$_made"
   printf -v _now '%(%F %T)T' -1
   # the marker comes last and whole: an interrupted run leaves none
-  printf '%s# %s, took %s\n' "$_facts" "$_now" "$_spelled" >"$_marker.new" || _cannot_write "$_marker"
+  printf '%s%s# %s, took %s\n' "$_facts" "$_named" "$_now" "$_spelled" >"$_marker.new" || _cannot_write "$_marker"
   mv -f -- "$_marker.new" "$_marker" || _cannot_write "$_marker"
   rm -f -- "$_attempt" "$_shard_report"
   _say "stage $_title done in $_spelled"

@@ -113,12 +113,16 @@ _describe() {
   if [ -s "$_attempt" ]; then _kept=$(<"$_attempt"); fi
   if [[ $_holder_state == @(alive|elsewhere) && $_holder_stage == "stage $_title" ]]; then
     _describe_running "$1"
-  elif [[ $_state == @(done|stale) ]]; then
+  elif [ -f "$_marker" ]; then # done or stale, or with an input that has gone since
     _kept=$(tail -n 1 -- "$_marker")
     if [[ $_kept =~ ^#\ (.*),\ took\ (.*)$ ]]; then _ended=${BASH_REMATCH[1]} _took=${BASH_REMATCH[2]}; fi
     _seconds_of "$_took"
     if [ "$_state" = "done" ]; then
       _count=$((_count + 1)) _sum=$((_sum + _seconds))
+    elif [ "$_state" = needs ]; then
+      _shorten "$_needed"
+      _shown_state=stale _note="its input $_short is missing or empty"
+      [ -n "$_maker" ] || _next=${_next:-$_title}
     else
       _note="it ${_why#it }" _next=${_next:-$_title}
       _note=${_note/#it its/its}
