@@ -39,11 +39,10 @@ from nest_ssl.checkpoints.funasr_layout import (
     lost_file,
 )
 from nest_ssl.checkpoints.funasr_weights import missing_weights, read_weights, weights_file
-from nest_ssl.checkpoints.funasr_writer import write_model_dir
 from nest_ssl.checkpoints.plain_yaml import read_plain_yaml
 from nest_ssl.config import apply_overrides, register_resolvers, resolved
 
-__all__ = ["ModelDir", "is_model_dir", "model_files", "read_model_dir", "read_weights", "write_model_dir"]
+__all__ = ["ModelDir", "is_model_dir", "model_files", "read_model_dir", "read_weights"]
 
 
 @dataclass(frozen=True)

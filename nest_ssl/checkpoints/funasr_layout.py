@@ -12,6 +12,7 @@ from nest_ssl.checkpoints.funasr_weights import check_fetched
 CONFIG, CONFIGURATION, WEIGHTS = "config.yaml", "configuration.json", "model.pt"
 RANKS, CMVN = "multilingual.tiktoken", "am.mvn"
 MODEL = "FunASRNano"
+DTYPES = ("kept", "fp32", "upstream")  # in which weights are written
 
 # Key of ModelDir.files -> dotted key of the configuration that names it.
 LLM, TOKENIZER, CTC_VOCAB, CMVN_FILE = "llm", "tokenizer", "ctc_vocab", "cmvn"

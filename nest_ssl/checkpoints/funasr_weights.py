@@ -8,13 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from nest_ssl.checkpoints.safetensors_dir import read_safetensors
-from nest_ssl.checkpoints.torch_zip import StoredTensor, open_torch_zip
+if TYPE_CHECKING:  # paths are checked before torch is loaded
+    from torch import Tensor
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # the last is DeepSpeed's
 DEEPSPEED = "mp_rank_00_model_states.pt"
@@ -30,6 +27,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     several tags, `latest` naming one).  `module.` is taken off the names, once.  Raises FileNotFoundError, or
     ValueError naming the file and the cause.
     """
+    from nest_ssl.checkpoints.safetensors_dir import read_safetensors
+    from nest_ssl.checkpoints.torch_zip import StoredTensor, open_torch_zip
+
     path = weights_file(path)
     if path.suffix == ".safetensors":
         return _plain_names(read_safetensors(path), path)
@@ -130,6 +130,8 @@ def _plain_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
     """Raise ValueError naming the first tensors with NaN or infinity: the run that wrote them diverged."""
+    import torch
+
     bad = [k for k, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     if bad:
         raise ValueError(

@@ -20,6 +20,7 @@ from nest_ssl.checkpoints.funasr_layout import (
     CONFIG,
     CONFIGURATION,
     CTC_VOCAB,
+    DTYPES,
     LLM,
     MODEL,
     RANKS,
@@ -35,7 +36,6 @@ LLM_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json"),
     *("merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "LICENSE"),
 )
-DTYPES = ("kept", "fp32", "upstream")
 # The published configuration.json, as far as FunASR reads it.
 HEADER = {
     "framework": "pytorch",

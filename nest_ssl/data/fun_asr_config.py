@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from nest_ssl.config import suggestion
-from nest_ssl.data.fun_asr_dataset import CHECKS
 
 SAMPLERS = ("plan", "funasr")
 TOKEN_MAX = ("split", "drop")
 BATCH_TYPES = ("example", "token")
 PROMPT_CLASSES = ("MultiContextPrompt",)
+CHECKS = ("error", "warn", "off")
 
 # Keys that count here and their values where the section has none.
 DEFAULTS: dict[str, Any] = {

@@ -9,17 +9,19 @@ from array import array
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nest_ssl.data.fun_asr_rows import Conversation, conversation_of
-from nest_ssl.data.fun_asr_sample import SampleBuilder
 from nest_ssl.data.lengths import speech_length
 from nest_ssl.data.prompts import PromptSettings
 from nest_ssl.files.audio import audio_info
 from nest_ssl.files.manifest import BYTE_ORDER_MARK, check_is_file, parse_row
 from nest_ssl.files.system import open_for_reading, read_at
+
+if TYPE_CHECKING:  # data files are looked for before torch is loaded
+    from nest_ssl.data.fun_asr_sample import SampleBuilder
 
 JSON_LINES = (".jsonl", ".json")
 NOT_JSON = "not a JSON object"

@@ -21,7 +21,6 @@ from nest_ssl.data.messages import speech_length_detail
 from nest_ssl.data.ssl_dataset import BatchKey
 
 NOTES = 5  # rows of a kind that a process names
-CHECKS = ("error", "warn", "off")
 PROBE = "The quick brown fox, 12.5 % 你好。"  # tokenizers that encode it alike are taken for the same
 
 

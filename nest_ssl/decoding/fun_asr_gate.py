@@ -14,6 +14,7 @@ import numpy as np
 
 from nest_ssl.data.audio_facts import measure
 
+GATES = ("auto", "level", "off")
 FAINTEST_DBOV = -75.0  # of active speech: below the idle noise of 16-bit telephone recordings
 FRAME_S = 0.1
 BANDS_HZ = (200.0, 500.0, 900.0, 1400.0, 2000.0, 2700.0, 3400.0)  # edges within the telephone band

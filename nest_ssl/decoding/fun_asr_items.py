@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from nest_ssl.data.fun_asr_features import resampled
 from nest_ssl.data.fun_asr_rows import AudioSpan, Conversation, conversation_of
 from nest_ssl.data.prompts import DEFAULT_SYSTEM, END, HOTWORD_HEADER, START, PromptSettings
 from nest_ssl.files.audio import audio_info, read_audio
@@ -82,6 +81,8 @@ class Item:
         """Give (T,) float32, resampled as FunASR does; ValueError or OSError name the file."""
         if self.span is None:
             raise ValueError(self.error or f"{self.place}: there is no audio")
+        from nest_ssl.data.fun_asr_features import resampled
+
         span = self.span
         samples, rate = read_audio(span.path, None, span.offset_s, span.duration_s, span.channel)
         return resampled(samples, rate, sample_rate)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+MODES = ("joint", "llm", "ctc")  # of decoding
 WEIGHTS = tuple(n / 20 for n in range(21))
 BONUSES = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # nats per CTC token
 LEAST_GAIN = 0.01  # of the errors; a bonus that saves less stays out, it would only fit the dev set

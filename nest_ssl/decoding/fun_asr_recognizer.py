@@ -14,14 +14,12 @@ from torch import Tensor
 from nest_ssl.data.prompts import DEFAULT_SYSTEM
 from nest_ssl.decoding.fun_asr_alignment import timestamps
 from nest_ssl.decoding.fun_asr_ctc import ctc_best, ctc_candidates, ctc_log_likelihoods, ctc_text
-from nest_ssl.decoding.fun_asr_gate import Gate, gate
-from nest_ssl.decoding.fun_asr_joint import Candidate, JointWeights
+from nest_ssl.decoding.fun_asr_gate import GATES, Gate, gate
+from nest_ssl.decoding.fun_asr_joint import MODES, Candidate, JointWeights
 from nest_ssl.decoding.fun_asr_llm import Prompts, Written
 from nest_ssl.models.fun_asr_nano import FunASRNano
 from nest_ssl.text.normalization import TextNormalizer
 
-MODES = ("joint", "llm", "ctc")
-GATES = ("auto", "level", "off")
 TOKENS_PER_FRAME, LEAST_TOKENS = 1.5, 8  # a beam may write so much: CTC says no more than its frames
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nest_ssl.data.corpus import Corpus
 from nest_ssl.files.audio import audio_info, read_audio
+
+if TYPE_CHECKING:  # recordings are listed before torch is loaded
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def padded_batches(
 
     A batch holds `batch_duration` seconds, padding included, or one recording that is longer.
     """
+    import torch
+
     order = sorted(range(len(recordings)), key=lambda i: (-recordings[i].length_s, i))
     start = 0
     while start < len(order):

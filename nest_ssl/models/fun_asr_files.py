@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nest_ssl.checkpoints.funasr_dir import model_files, read_weights, write_model_dir
+from nest_ssl.checkpoints.funasr_dir import model_files, read_weights
 from nest_ssl.checkpoints.funasr_lora import lora_keys, merged
+from nest_ssl.checkpoints.funasr_writer import write_model_dir
 
 SECTION = "nest_ssl"  # of config.yaml; FunASR does not read it
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
-from nest_ssl.checkpoints.source import read_source, unwrapped_encoder
-from nest_ssl.checkpoints.state import LoadAccount, load_state
 from nest_ssl.config import suggestion
+
+if TYPE_CHECKING:  # a configuration is checked before torch is loaded
+    from torch import nn
+
+    from nest_ssl.checkpoints.state import LoadAccount
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ def initialise(
     without it, as in NeMo, what one side lacks is left alone.  Shapes must agree, and something must be
     loaded, in both.  Raises ValueError naming file and keys before anything is copied.
     """
+    from nest_ssl.checkpoints.source import read_source, unwrapped_encoder
+    from nest_ssl.checkpoints.state import load_state
+
     found = read_source(source)
     wanted = model.state_dict()
     state, renamed = found.state, False
@@ -63,6 +68,8 @@ def initialise(
 
 def initial_sections(source: str | os.PathLike) -> dict[str, Any]:
     """The sections `preprocessor` and `encoder` of a checkpoint; ValueError if it states none."""
+    from nest_ssl.checkpoints.source import read_source
+
     config = read_source(source).config
     if not config or not all(isinstance(config.get(key), dict) for key in ("preprocessor", "encoder")):
         raise ValueError(f"{source} states no sections preprocessor and encoder; take a .nemo of the model")

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from nest_ssl.config import load_config, resolved
 from nest_ssl.data.lengths import UNITS, audio_tokens, lfr_frames, speech_length
@@ -22,8 +21,17 @@ from nest_ssl.preflight.rows import Row, Rows, is_address, read_rows_of, spread
 from nest_ssl.text.ctc_labels import frames_needed
 from nest_ssl.text.normalization import TextNormalizer
 
+if TYPE_CHECKING:  # keys are checked before torch is loaded
+    import torch
+
 PARTS = ("encoder", "adaptor", "lora", "all")
 SMALL = 30_000_000  # parameters up to which a probe on the CPU takes seconds
+
+
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Context:
     valid: Sequence[Path] = ()
     part: str | None = None
     out: Path | None = None
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = field(default_factory=_cpu)
     world_size: int = 1
     options: Options = field(default_factory=Options)
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -158,6 +166,8 @@ class Context:
     def _encoder_frames(self, speech_frames: int) -> int:
         known = self.__dict__.setdefault("_known_frames", {})
         if speech_frames not in known:
+            import torch
+
             rate = self.model.frontend.fs
             window = (25.0 + 10.0 * (max(1, speech_frames) - 1)) * rate / 1000.0
             features = self.model.frontend.frames_of(round(window))

@@ -3,7 +3,7 @@
 All are linear-phase FIR filters with their delay taken out, designed here once per process: by weighted least
 squares from a table of decibels, and G.712, at 8 kHz only, from the magnitude of a recursive filter.
 
-This room writes `import scipy` and scipy.signal.x: scipy loads its parts, a second's worth, at their first use.
+This room writes `import scipy` and scipy.signal.x: scipy loads its parts, a second's worth, when first used.
 """
 
 from __future__ import annotations

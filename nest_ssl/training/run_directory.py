@@ -13,16 +13,17 @@ import subprocess
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 
 import nest_ssl
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.system import lock_or_fail, usable_cpus
-from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.options import ExperimentOptions
+
+if TYPE_CHECKING:  # the folder of a run is named before torch is loaded
+    from nest_ssl.training.distributed import Ranks
 
 PACKAGES = ("torch", "numpy", "soundfile", "soxr", "safetensors", "omegaconf", "tensorboard")
 
@@ -95,6 +96,8 @@ def write_configuration(folder: Path, config_yaml: str) -> list[str]:
 
 def write_environment(folder: Path, ranks: Ranks, root: Path, command: list[str]) -> None:
     """Write env.json: versions, code state, machine, `command`."""
+    import torch
+
     facts: dict[str, Any] = {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from nest_ssl.checkpoints.funasr_dir import read_model_dir, read_weights, write_model_dir
+from nest_ssl.checkpoints.funasr_dir import read_model_dir, read_weights
+from nest_ssl.checkpoints.funasr_writer import write_model_dir
 from tests.fun_asr_tiny import make_model_dir
 
 
