@@ -17,11 +17,10 @@ from nest_ssl.checkpoints.funasr_dir import (
     is_model_dir,
     read_model_dir,
     read_weights,
-    write_model_dir,
 )
 from nest_ssl.checkpoints.funasr_load import WeightsAccount, load_weights_state
 from nest_ssl.checkpoints.funasr_lora import lora_keys
-from nest_ssl.checkpoints.funasr_writer import as_stored, portable_config
+from nest_ssl.checkpoints.funasr_writer import as_stored, portable_config, write_model_dir
 from nest_ssl.checkpoints.nemo_archive import write_nemo
 from nest_ssl.checkpoints.plain_yaml import read_plain_yaml
 from nest_ssl.checkpoints.safetensors_dir import CONFIG, STATE, write_safetensors_dir
