@@ -98,9 +98,9 @@ def test_workers_and_devices_need_not_be_named_elsewhere(corpus, tmp_path):
 def test_a_fault_ends_the_verb_although_workers_wait(corpus, tmp_path):
     """They ignore SIGTERM, so Python's own end of them would never come."""
     program = (
-        "import sys\nfrom nest_ssl.bin import pretrain, terminal\n"
+        "import sys\nfrom nest_ssl.bin import pretrain, pretrain_run, terminal\n"
         "def fault(*arguments): raise RuntimeError('a fault of ours')\n"
-        "pretrain.write_final = fault\nterminal.run(pretrain.main)"
+        "pretrain_run.write_final = fault\nterminal.run(pretrain.main)"
     )
     words = [*verb_words("pretrain", corpus, tmp_path), "model.train_ds.num_workers=1", "trainer.max_steps=1"]
     done = subprocess.run(

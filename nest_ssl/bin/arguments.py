@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:  # verbs that take files alone start without it
     import torch
 
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, with conf/
 WIDEST = 100  # columns of a help screen, also on a wider terminal
 HELP_COLUMN = 28  # where the explanations of the options start
 

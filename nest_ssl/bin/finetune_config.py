@@ -13,8 +13,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nest_ssl.bin.arguments import Parser
-from nest_ssl.bin.training_run import ROOT
+from nest_ssl.bin.arguments import ROOT, Parser
 from nest_ssl.checkpoints.funasr_dir import read_model_dir
 from nest_ssl.config import apply_overrides, load_config, resolved, suggestion
 from nest_ssl.data.fun_asr_config import dataset_options
@@ -163,6 +162,16 @@ def check_inputs(config: dict[str, Any]) -> None:
     for key in ("train_data_set_list", "valid_data_set_list"):
         if config[key]:
             data_files(config[key], name=key)
+
+
+def seed_of(config: dict[str, Any]) -> int:
+    """The seed of the run, 0 where none is given; ValueError for what is no whole number."""
+    seed = config.get("seed")
+    if seed is None:
+        return 0
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ValueError(f"seed: {seed!r} is not a whole number")
+    return seed
 
 
 def given_keys(words: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from nest_ssl.training.options import ExperimentOptions, TrainerOptions
 from nest_ssl.training.run_directory import RunLock, write_configuration
 from nest_ssl.training.schedulers import build_schedule
 
-ROOT = Path(__file__).resolve().parents[2]
 DATA_FACTS = (
     "manifest",
     "files",

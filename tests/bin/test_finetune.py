@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from nest_ssl.bin import finetune
+from nest_ssl.bin.arguments import ROOT
 from nest_ssl.bin.finetune_config import configuration, given_keys, parse
 from tests.fun_asr_tiny import make_corpus, make_model_dir
 
@@ -119,7 +120,7 @@ def test_funasrs_own_command_is_taken(given, tmp_path):
 
 def test_a_stage_takes_its_own_training_section_and_merges_the_others(given):
     config = config_of(given, "--part", "adaptor")
-    stage = yaml.safe_load((finetune.ROOT / "conf/fun_asr_nano_8k/stage2_adaptor_align.yaml").read_text())
+    stage = yaml.safe_load((ROOT / "conf/fun_asr_nano_8k/stage2_adaptor_align.yaml").read_text())
     assert config["optim_conf"] == stage["optim_conf"]
     assert config["train_conf"]["keep_nbest_models"] == 5
     assert "use_deepspeed" not in config["train_conf"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nest_ssl.bin.pretrain import batch_augmentor, data
+from nest_ssl.bin.pretrain_run import batch_augmentor, data
 from nest_ssl.models.parity import PRESETS, VALUES, Parity
 from nest_ssl.modules.masked_batch_norm import ValidFramesBatchNorm1d
 from nest_ssl.training.distributed import Ranks

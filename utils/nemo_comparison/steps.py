@@ -15,7 +15,7 @@ from nemo_comparison.inputs import make_corpus, noise_batch
 from nemo_comparison.outputs import step_rows
 from nemo_comparison.peers import NO_DROPOUT, SMALL, Peers, quiet
 from nemo_comparison.table import Table, difference_of, relative
-from nest_ssl.bin import pretrain
+from nest_ssl.bin import pretrain, pretrain_run
 from nest_ssl.config import resolved
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel as OurModel
 from nest_ssl.training.distributed import Ranks
@@ -80,7 +80,7 @@ def compare_run(peers: Peers, table: Table, name: str, extra: list[str]) -> None
         ranks = Ranks(0, 0, 1, torch.device("cpu"))
         with quiet():
             argument = (OmegaConf.to_yaml(config), str(folder / "run"), options, experiment, [])
-            pretrain.pretrain(ranks, argument)
+            pretrain_run.pretrain(ranks, argument)
             losses, rates, validation, nemo = nemo_run(peers, config, options, ranks)
             control_losses, _, control_validation, control = nemo_run(peers, config, options, ranks, True)
             ours = OurModel.restore_from(folder / "run" / "final.nemo")
@@ -126,7 +126,7 @@ def nemo_run(
     """
     import lightning.pytorch
 
-    train_data, validation_data = pretrain.datasets(config.model, options.seed, ranks)
+    train_data, validation_data = pretrain_run.datasets(config.model, options.seed, ranks)
     trainer = lightning.pytorch.Trainer(
         max_steps=options.max_steps,
         accelerator="cpu",
