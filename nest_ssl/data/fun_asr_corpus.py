@@ -122,9 +122,9 @@ class MessagesCorpus:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": {}, "_digest": _Digest(self.fingerprint())}
 
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_descriptors", {}).values():
-            os.close(descriptor)
+    def __del__(self, close: Any = os.close) -> None:  # when Python ends, the name `os` is gone
+        for descriptor in self.__dict__.get("_descriptors", {}).values():
+            close(descriptor)
 
     def _scan(
         self, number: int, path: Path, limits: Mapping[str, int | None], columns: dict, seconds: array

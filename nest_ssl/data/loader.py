@@ -195,7 +195,7 @@ class SSLDataLoader:
             yield from self._workers
             return
         self._warn_of_little_shared_memory()
-        self._workers = DataLoader(
+        workers = DataLoader(
             self._reader,
             batch_size=None,
             sampler=self._keys,  # type: ignore[arg-type]
@@ -209,7 +209,8 @@ class SSLDataLoader:
             generator=torch.Generator(),  # its own, so that the trainer's random state is left alone
         )
         with self._watch.starting():
-            results = iter(self._workers)
+            results = iter(workers)
+        self._workers = workers
         yield from results
 
     def _checked(self, result: AudioNoiseBatch | _Failure) -> AudioNoiseBatch:

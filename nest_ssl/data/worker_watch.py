@@ -6,12 +6,15 @@ import contextlib
 import multiprocessing
 import signal
 import threading
-from collections.abc import Generator, Iterator
+import weakref
+from collections.abc import Generator, Iterable, Iterator
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+PYTORCHS = "torch.utils.data._utils.signal_handling"  # the module of its handler
 
 
 class DeadWorkerError(RuntimeError):
@@ -25,6 +28,9 @@ class WorkerWatch:
     checkpoint, or in somebody's `except Exception`, where it is lost.  Without any handler, a main thread
     that reads what a killed worker had half written waits for ever.  So the handler set here raises while a
     batch is asked for, and a worker that died before is found when the next one is.
+
+    The workers do not hear SIGTERM, by which an interpreter ends those that nobody closed, and waits: it
+    kills them here.
     """
 
     def __init__(self) -> None:
@@ -32,19 +38,21 @@ class WorkerWatch:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Watch the processes started within, in place of earlier ones."""
+        """Watch the processes started within, in place of earlier ones; none if that fails."""
         self._processes = []
         before, handler = set(multiprocessing.active_children()), _current_handler()
         try:
             yield
-        finally:
             self._processes = list(set(multiprocessing.active_children()) - before)
+            Finalize(None, _kill, [weakref.WeakSet(self._processes)], exitpriority=0)
+        finally:
             _handle_ended_children(handler)
 
     def next_of(self, results: Generator[T, None, None]) -> T:
         """Give next(results); raise DeadWorkerError if a worker is dead, or dies meanwhile."""
         global _asking
         in_main_thread = threading.current_thread() is threading.main_thread()
+        outer = _asking  # of a loader whose own process reads from this one
         try:
             if in_main_thread:  # handlers of signals run there
                 _asking = self
@@ -57,7 +65,7 @@ class WorkerWatch:
             raise
         finally:
             if in_main_thread:
-                _asking = None
+                _asking = outer
 
     def check(self) -> None:
         """Raise DeadWorkerError if a worker has ended."""
@@ -71,6 +79,11 @@ class WorkerWatch:
 
 
 _asking: WorkerWatch | None = None  # the main thread waits for a batch of this one's workers
+
+
+def _kill(processes: Iterable[BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
 def _how_it_ended(status: int | None) -> str:
@@ -87,9 +100,15 @@ def _current_handler() -> Any:
 
 
 def _handle_ended_children(previous: Any) -> None:
-    """Put a handler of ours in PyTorch's place, which calls the one that was there before as PyTorch does."""
+    """Put a handler of ours in PyTorch's place, which calls the one that was there before as PyTorch does.
+
+    Not PyTorch's, there since an earlier DataLoader: it would raise for our workers, too, and that loader
+    looks for dead workers every few seconds anyway.
+    """
     if isinstance(previous, _ChildEnded):
         previous = previous.previous
+    if getattr(previous, "__module__", None) == PYTORCHS:
+        previous = None
     if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, _ChildEnded(previous))
 

@@ -138,9 +138,9 @@ class ManifestIndex:
     def __len__(self) -> int:
         return self.num_rows
 
-    def __del__(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            self.close()
+    def __del__(self, close: Any = os.close) -> None:  # when Python ends, the name `os` is gone
+        if self.__dict__.get("_descriptor", -1) >= 0:
+            close(self._descriptor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "stamp": self._stamp, "table": None if self._mapped else self._table}

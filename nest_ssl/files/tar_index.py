@@ -130,9 +130,9 @@ class TarReader:
     def __getstate__(self) -> dict[str, Any]:
         return {"paths": self.paths, "stamps": self.stamps, "_open": OrderedDict()}
 
-    def __del__(self) -> None:
+    def __del__(self, close: Any = os.close) -> None:  # when Python ends, the name `os` is gone
         for descriptor in self.__dict__.get("_open", {}).values():
-            os.close(descriptor)
+            close(descriptor)
 
     def _descriptor(self, number: int) -> int:
         if number in self._open:

@@ -18,6 +18,7 @@ from nest_ssl.data import ssl_dataset
 from nest_ssl.data.loader import SSLDataLoader
 from nest_ssl.data.plan import BatchPlan
 from nest_ssl.data.ssl_dataset import AudioNoiseDataset, BatchKey
+from tests.conftest import CHECKOUT
 from tests.data_room.corpora import RATE, make_corpus
 
 DURATIONS = [0.3 + 0.07 * i for i in range(22)]
@@ -135,7 +136,7 @@ def test_workers_end_with_the_loader(corpus, drop):
         list(iterator)
     del loader, iterator
     for worker in workers:
-        worker.join(timeout=30)
+        worker.join(timeout=240)
         assert worker.exitcode is not None
 
 
@@ -217,6 +218,61 @@ def test_a_child_that_is_no_worker_ends_without_a_word(corpus):
         signal.signal(signal.SIGCHLD, before)
 
 
+def test_workers_that_fail_to_start_are_nobodys_death(corpus):
+    loader = make_loader(corpus, 1)
+    loader.start_method = "spawn"
+    loader._reader.cannot_be_sent = lambda: None
+    with pytest.warns(UserWarning, match="pickle"), pytest.raises((AttributeError, pickle.PicklingError)):
+        next(loader.batches(0))
+    del loader._reader.cannot_be_sent
+    loader.start_method = None
+    assert_same(list(loader.batches(0)), list(make_loader(corpus).batches(0)))
+    loader.close()
+
+
+def test_the_handler_of_an_earlier_loader_of_pytorch_raises_nothing(corpus):
+    """A program of its own, since PyTorch sets its handler once in a process."""
+    program = f"""
+import multiprocessing, os, signal
+from torch.utils.data import DataLoader
+from tests.data_room.test_loader import killed_worker, make_loader
+plain = iter(DataLoader([1, 2], num_workers=1))
+next(plain)
+loader = make_loader(({str(corpus[0])!r}, {str(corpus[1])!r}), 1)
+iterator, pid = killed_worker(lambda: loader.batches(0))
+try:
+    next(iterator)
+except RuntimeError as error:
+    print("a data worker died" in str(error))
+"""
+    assert python(program).stdout == "True\n"
+
+
+@pytest.mark.parametrize("end", ["pass", "list(iterator)"])
+def test_a_program_ends_that_never_closed_its_loader(corpus, end):
+    """The interpreter waits for its child processes, and these ignore the signal that it sends them."""
+    program = f"""
+from tests.data_room.test_loader import make_loader
+loader = make_loader(({str(corpus[0])!r}, {str(corpus[1])!r}), 2)
+iterator = loader.batches(0)
+next(iterator)
+{end}
+"""
+    done = python(program)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def python(program):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
 def test_the_workers_part_can_be_sent_to_a_fresh_process(corpus):
     loader = make_loader(corpus)
     copy = pickle.loads(pickle.dumps(loader._reader))
@@ -286,10 +342,10 @@ def test_workers_end_when_the_main_process_is_killed(corpus, checkout, tmp_path,
         assert len(workers) == 2
         descriptors = [os.pidfd_open(pid) for pid in workers]
         process.send_signal(how)
-        process.wait(timeout=30)
-        ended = [select.select([descriptor], [], [], 60)[0] for descriptor in descriptors]
+        process.wait(timeout=240)
+        ended = [select.select([descriptor], [], [], 240)[0] for descriptor in descriptors]
         for descriptor, pid, end in zip(descriptors, workers, ended, strict=True):
             os.close(descriptor)
             if not end:
                 os.kill(pid, signal.SIGKILL)
-        assert all(ended), "a worker outlived the main process by 60 s"
+        assert all(ended), "a worker outlived the main process by 240 s"
