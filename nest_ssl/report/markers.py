@@ -9,6 +9,8 @@ A marker has one fact a line, written by utils/recipe/fingerprint.sh, then its o
     output @exp@/pretrain/final.nemo
     # 2026-11-22 12:30:28, took 6 min 17 s
 
+A line `place FOLDER` before the last says that outputs name files in FOLDER, the stage's, by full paths.
+
 Facts about files are compared here as the recipe does it.  Commands, functions and variables are not: what
 they are now, only the recipe itself knows (`bash run.sh --status`).
 """
@@ -41,16 +43,20 @@ def places_of(experiment: Path, data: Path | None) -> dict[str, Path]:
     return {name: path for name, path in found.items() if path is not None and path.is_dir()}
 
 
-def changes_since(marker: str, places: Mapping[str, Path]) -> tuple[str, list[str]]:
+def changes_since(marker: str, at: Path, places: Mapping[str, Path]) -> tuple[str, list[str]]:
     """Give why a stage is stale, "" where nothing has changed, and a line for each file that has.
 
+    at: the folder of the stage, which its marker lies in.
     Facts about a folder that `places` lacks are left out: a copy of exp/TAG is read without its data, too.
     """
     changes: list[str] = []
     missing: list[Path] = []
     lost: list[Path] = []
+    former = None
     for line in marker.split("\n"):
         kind, _, rest = line.partition(" ")
+        if kind == "place" and Path(rest).resolve() != at:
+            former = rest
         if kind not in ("input", "settings", "output"):
             continue
         name, _, fact = (rest, "", "") if kind == "output" else rest.rpartition(" = ")
@@ -67,7 +73,9 @@ def changes_since(marker: str, places: Mapping[str, Path]) -> tuple[str, list[st
         return f"its input {_shown(missing[0])} is missing or empty", []
     if changes:
         return "changed since it was done", changes
-    return (f"its output {_shown(lost[0])} is missing or empty" if lost else ""), []
+    if lost:
+        return f"its output {_shown(lost[0])} is missing or empty", []
+    return (f"its outputs name files in {former}, from where they were moved" if former else ""), []
 
 
 def _resolved(name: str, places: Mapping[str, Path]) -> Path | None:

@@ -164,7 +164,7 @@ def _state_of(number: int, name: str, at: Path, log: Path, places: Mapping[str, 
         if words:
             ended, took = _time(words[1]), seconds_of(words[2])
             started = _before(ended, took)
-        why, changes = changes_since(_text(at / ".done" / f"{number}-{name}", "surrogateescape"), places)
+        why, changes = changes_since(_text(at / ".done" / f"{number}-{name}", "surrogateescape"), at, places)
         state = "stale" if why else "done"
         return StageState(number, name, state, started, ended, took, log, why, at, changes)
     if not attempt:

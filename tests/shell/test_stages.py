@@ -368,12 +368,12 @@ def test_status_tells_done_stale_and_missing(three: Stub) -> None:
     three.succeed("--stop-stage", "1")
     output = three.succeed("--status", "--last", "6")
     assert re.search(
-        r"^  0 data         stale    20[0-9: -]{17} +\d s  changed since it was done$", output, re.M
+        r"^  0 data         stale    20[0-9: -]{17} +\d+ s  changed since it was done$", output, re.M
     )
     assert "\n      now: variable last = 6\n" in output
-    assert re.search(r"^  1 split        done     20[0-9: -]{17} +\d s$", output, re.M)
+    assert re.search(r"^  1 split        done     20[0-9: -]{17} +\d+ s$", output, re.M)
     assert "\n  4 join         missing\n" in output
-    assert re.search(r"^1 of 3 stages done, \d s of work; next: 0 \(data\)\n$", output, re.M)
+    assert re.search(r"^1 of 3 stages done, \d+ s of work; next: 0 \(data\)\n$", output, re.M)
 
 
 def move(stub: Stub, target: Path) -> Stub:
@@ -408,6 +408,27 @@ def test_moved_data_and_experiments_stay_done(three: Stub, tmp_path: Path) -> No
     (data / "first").write_text("1\n3\n")
     shown = three.succeed("--dry-run", *where)
     assert f"    changed: input {data}/first\n" in shown  # where it is now
+
+
+def test_moved_outputs_that_name_their_folder_are_made_again(stub: Stub, tmp_path: Path) -> None:
+    stub.write(
+        'list() { echo "{\\"audio_filepath\\": \\"$data/a.flac\\"}" >"$data/list"; }\n'
+        'look() { echo "$data/list has it" >"$exp/seen"; }\n'
+        'stage 0 list at:"$data" out:"$data/list" -- list\n'
+        'stage 1 look in:"$data/list" out:"$exp/seen" -- look'
+    )
+    stub.succeed()
+    assert "nothing to do" in stub.succeed()
+    former = stub.data
+    moved = move(stub, tmp_path / "elsewhere")
+    why = f"its outputs name files in {former}, from where they were moved"
+    shown = moved.succeed("--dry-run")
+    assert f"stage 0 (list) would run: {why}\n" in shown
+    assert "stage 1 (look) is done; would run if stage 0 (list) changes egs/stub/data/list\n" in shown
+    assert [(stage.state, stage.detail) for stage in read_stages(moved.exp)] == [("stale", why), ("done", "")]
+    moved.succeed()
+    assert (moved.data / "list").read_text() == f'{{"audio_filepath": "{moved.data}/a.flac"}}\n'
+    assert "nothing to do" in moved.succeed()
 
 
 def test_a_marker_with_full_paths_is_read_and_is_stale_once_moved(three: Stub, tmp_path: Path) -> None:
@@ -543,8 +564,13 @@ def test_the_checkout_may_be_reached_by_any_path(three: Stub, tmp_path: Path) ->
 
 
 def test_a_skipped_stage_is_cheap(three: Stub) -> None:
-    """50 ms a stage is the promise; ten times that is allowed here, as the machine may be busy."""
+    """50 ms a stage is the promise, counted in processor time, which other work does not lengthen.
+
+    Ten times that is allowed here, for slow machines.
+    """
     three.succeed()
-    begin = time.monotonic()
+    before = os.times()
     three.succeed()
-    assert time.monotonic() - begin < 3 * 0.5
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert 0 < spent < 3 * 0.5

@@ -204,6 +204,10 @@ _examine() {
       return
     fi
   done <<<"${_stage_out[$1]}"
+  if [[ $_old =~ $'\n'place\ ([^$'\n']*) && ${BASH_REMATCH[1]} != "${_stage_at[$1]}" ]]; then
+    _state=stale _why="its outputs name files in ${BASH_REMATCH[1]}, from where they were moved"
+    return
+  fi
   _state="done" _why=${_old##*$'\n'# }
 }
 
@@ -270,12 +274,27 @@ _run_stage() {
     _made+="output $_path"$'\n'
   done <<<"${_stage_out[$1]}"
   _name_places "$_made"
+  _made=$_named
+  if _outputs_name_folder "$1"; then _made+="place ${_stage_at[$1]}"$'\n'; fi
   printf -v _now '%(%F %T)T' -1
   # the marker comes last and whole: an interrupted run leaves none
-  printf '%s%s# %s, took %s\n' "$_facts" "$_named" "$_now" "$_spelled" >"$_marker.new" || _cannot_write "$_marker"
+  printf '%s%s# %s, took %s\n' "$_facts" "$_made" "$_now" "$_spelled" >"$_marker.new" || _cannot_write "$_marker"
   mv -f -- "$_marker.new" "$_marker" || _cannot_write "$_marker"
   rm -f -- "$_attempt" "$_shard_report"
   _say "stage $_title done in $_spelled"
+}
+
+# _outputs_name_folder INDEX: true if a file that the stage made for other stages names files of its own folder
+# by their full paths, as manifests may: moved, it has to be made again.  What experiments name is for people.
+_outputs_name_folder() {
+  local _path _begin
+  [ "${_stage_at[$1]}" != "$exp" ] || return 1
+  while IFS= read -r _path; do
+    [ -f "$_path" ] || continue
+    _begin=$(head -c 65536 -- "$_path" | tr -d '\0') || _die "cannot read $_path"
+    [[ $_begin != *"${_stage_at[$1]}/"* ]] || return 0
+  done <<<"${_stage_out[$1]}"
+  return 1
 }
 
 _cannot_write() { _die "cannot write $1; is the disk full or read-only?"; }
