@@ -4,7 +4,9 @@
 # Pre-trains a NEST encoder on the prompts of all languages (run.sh), or takes one; then fine-tunes it and
 # the same encoder with random weights on the English prompts that have a text, several seeds each, and scores
 # prompts that neither training has heard, in wideband and in the published GSM files.
-# Follow a trial with: tail -f egs/asterisk/exp/ctc/trials/nest-0/train.log
+#
+#   bash egs/asterisk/run_ctc.sh --seeds '0 1'             # the tables are exp/ctc/CTC.md
+#   tail -f egs/asterisk/exp/ctc/trials/nest-0/train.log   # to follow a trial
 
 set -euo pipefail
 recipe=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -12,26 +14,27 @@ root=${recipe%/egs/*}
 # shellcheck source=utils/recipe.sh
 . "$root/utils/recipe.sh"
 
-tag=ctc                       # name of the experiment: its folder is EXP_DIR/TAG
-nj=2                          # trials side by side, one thread each
-deb_dir=                      # folder with the Debian packages, as for run.sh
-tarball_dir=                  # folder with the upstream releases, as for run.sh
+tag=ctc              # name of the experiment: its folder is EXP_DIR/TAG
+nj=2                 # trials side by side, one thread each
+deb_dir=             # folder with the Debian packages, as for run.sh
+tarball_dir=         # folder with the upstream releases, as for run.sh
+nest_model=          # model to start from (.nemo, checkpoint, run); empty: pre-train one
+pretrain_steps=8000  # optimiser steps of the pre-training
+train_audio=wideband # of wideband gsm telephone: what to fine-tune on
+label_share=1.0      # share of the training prompts whose text may be used
+seeds='0 1 2'        # of weights and order, one trial from each start
+updates=600          # optimiser steps of a fine-tuning
+accelerator=cpu      # of pre-training and fine-tuning: cpu or gpu
+# --help-all shows these as well
 data_is_ready=false           # true: DATA_DIR holds the manifests of run.sh, made with this split
 dev=0.05                      # share of the prompts held out to watch the training
 test=0.05                     # share of the prompts held out for the end
 split_seed=17                 # of that division
-nest_model=                   # model to start from (.nemo, checkpoint, run); empty: pre-train one
-pretrain_steps=8000           # optimiser steps of the pre-training
 pretrain_conf=                # more KEY=VALUE settings of the pre-training, behind those below
-train_audio=wideband          # of wideband gsm telephone: what to fine-tune on
-label_share=1.0               # share of the training prompts whose text may be used
 tokenizer=char                # char, bpe or unigram
 vocab_size=                   # pieces of the tokenizer; empty for char
-seeds='0 1 2'                 # of weights and order, one trial from each start
-updates=600                   # optimiser steps of a fine-tuning
 finetune_conf=                # more KEY=VALUE settings of both fine-tunings, separated by spaces
 nest_conf=model.optim.lr=4e-3 # settings of the fine-tuning from NEST alone; random weights learn less at it
-accelerator=cpu               # of pre-training and fine-tuning: cpu or gpu
 parse_options "$@"
 
 prepare_data() {

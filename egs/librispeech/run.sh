@@ -2,7 +2,8 @@
 # NEST pre-training at real scale: LibriSpeech (960 h), if wanted Libri-Light (up to 60,000 h), noise from
 # MUSAN and RIRS_NOISES, a Large or XLarge FastConformer on 8 GPUs or more nodes.
 #
-# On a Slurm cluster: bash egs/librispeech/run.sh --cmd conf/slurm.sh --num-nodes 4 --nj 64
+#   bash egs/librispeech/run.sh --librilight small
+#   bash egs/librispeech/run.sh --cmd conf/slurm.sh --num-nodes 4 --nj 64   # on a Slurm cluster
 
 set -euo pipefail
 recipe=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -15,32 +16,32 @@ train="train-clean-100 train-clean-360 train-other-500" # parts of LibriSpeech t
 librilight=           # parts of Libri-Light to add: small, medium, large; separated by spaces
 noise="musan rirs"    # corpora of noise; empty for none
 corpora_dir=          # folder with LibriSpeech/, musan/, ... if you have them; default DATA_DIR/corpora
-archive_dir=          # folder of the archives, where those you have are found; default DATA_DIR/downloads
-site=                 # address to load all archives from instead of their publishers'
 offline=false         # load nothing: all archives or corpora are here
-keep_archives=true    # false: remove each archive once it is unpacked
 telephone=false       # add a version of the training speech that went through simulated telephone channels
-nj=16                 # shards of the simulation
-seed=17               # of the simulated channels and the training
-min_duration=1        # seconds; shorter utterances are dropped
-max_duration=36       # seconds; longer ones are dropped, and Libri-Light is cut to this
 config=large          # size of the model: small, medium, large, xlarge, xxlarge
 num_nodes=1           # machines of the pre-training; several need a --cmd
 # shellcheck disable=SC2034  # read by the file of --cmd
 gpus_per_node=8       # processes of the pre-training on each machine, for a --cmd
 accelerator=gpu       # gpu or cpu
 devices=-1            # ranks on this machine without a cluster: -1 means all GPUs
-precision=bf16        # bf16 or 32
 batch_duration=400    # seconds of audio in a batch, for each GPU
 max_steps=500000      # optimiser steps
+# --help-all shows these as well
+archive_dir=          # folder of the archives, where those you have are found; default DATA_DIR/downloads
+site=                 # address to load all archives from instead of their publishers'
+keep_archives=true    # false: remove each archive once it is unpacked
+nj=16                 # shards of the simulation
+seed=17               # of the simulated channels and the training
+min_duration=1        # seconds; shorter utterances are dropped
+max_duration=36       # seconds; longer ones are dropped, and Libri-Light is cut to this
+precision=bf16        # bf16 or 32
 num_workers=8         # reading processes of each GPU
 pretrain_conf=        # more KEY=VALUE settings of the pre-training, separated by spaces
 parse_options "$@"
 
-if [ "$num_nodes" != 1 ] && [ "${one_machine-}" = true ]; then
-  echo "run.sh: --num-nodes $num_nodes needs a --cmd, such as --cmd conf/slurm.sh (docs/cluster.md)" >&2
-  exit 2
-fi
+one_of config small medium large xlarge xxlarge
+[ "$num_nodes" = 1 ] || [ "${one_machine-}" != true ] ||
+  usage_error "--num-nodes $num_nodes needs a --cmd, such as --cmd conf/slurm.sh (docs/cluster.md)"
 corpora=${corpora_dir:-$data/corpora}
 downloads=${archive_dir:-$data/downloads}
 read -ra parts <<<"$train $librilight dev-clean dev-other test-clean test-other $noise"
@@ -51,10 +52,6 @@ case $config in
   xlarge) size=(model.encoder.d_model=1024 model.encoder.n_layers=24 model.encoder.use_bias=false) ;;
   xxlarge) size=(model.encoder.d_model=1024 model.encoder.n_layers=42 model.encoder.use_bias=false
     model.encoder.conv_kernel_size=5) ;;
-  *)
-    echo "run.sh: --config $config: small, medium, large, xlarge or xxlarge" >&2
-    exit 2
-    ;;
 esac
 
 fetch() {

@@ -131,6 +131,10 @@ def test_recipes_say_what_they_do_and_take(recipe):
     assert lines[0].startswith("Usage: bash ") and "\nStages: 0 " in done.stdout
     assert not [line for line in lines if "\t" in line or line != line.rstrip() or len(line) > 100]
     assert "--status" in done.stdout and not done.stderr
+    assert len(lines) <= LINES and f"\n  bash {recipe.relative_to(ROOT)} --" in done.stdout
+    declared = re.findall(r"^\s*stage (\d+ [a-z_]+) ", recipe.read_text(encoding="utf-8"), re.MULTILINE)
+    told = done.stdout[done.stdout.index("\nStages: ") :]
+    assert " ".join(told.split()) == f"Stages: {', '.join(declared)}"
 
 
 @pytest.mark.parametrize("script", ["requirements.py", "submit.py", "count_parameters.py"])
