@@ -131,7 +131,7 @@ def test_a_watch_gives_the_terminal_back(experiments: Path, checkout: Path, how:
     assert shown.startswith("\033[?1049h\033[?25l")
     process.send_signal(how)
     shown = read_until(main, None)
-    assert process.wait(timeout=20) == (0 if how == signal.SIGINT else 143)
+    assert process.wait(timeout=240) == (0 if how == signal.SIGINT else 143)
     assert "\033[?25h\033[?1049l" in shown and "Traceback" not in shown
     os.close(main)
 
@@ -140,7 +140,7 @@ def read_until(descriptor: int, expected: str | None) -> str:
     """What a terminal shows, up to a text or to its end."""
     shown = ""
     while expected is None or expected not in shown:
-        assert select.select([descriptor], [], [], 30)[0], shown
+        assert select.select([descriptor], [], [], 240)[0], shown
         try:
             some = os.read(descriptor, 65536)
         except OSError:  # Linux says so when the last writer has closed

@@ -168,9 +168,9 @@ def test_processes_that_start_at_once_all_get_the_index(tmp_path):
     processes = [context.Process(target=_open_in_process, args=(path, barrier, queue)) for _ in range(3)]
     for process in processes:
         process.start()
-    assert [queue.get(timeout=60) for _ in processes] == [(2000, "a/1999.flac")] * 3
+    assert [queue.get(timeout=240) for _ in processes] == [(2000, "a/1999.flac")] * 3
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=240)
         assert process.exitcode == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.jsonl", "m.jsonl.idx"]
 

@@ -48,7 +48,7 @@ def start(checkout: Path, *options: str) -> subprocess.Popen:
 
 def run(checkout: Path, *options: str) -> str:
     process = start(checkout, *options)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 
@@ -89,7 +89,7 @@ def test_the_recipe_goes_from_packages_to_a_model_and_goes_on_after_kills(checko
 
 
 def wait_for(path: Path, text: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 480
     while not (path.is_file() and text in path.read_text()):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, f"{text!r} never came"

@@ -33,7 +33,7 @@ def run(script: str, folder: Path, *options: str) -> subprocess.CompletedProcess
     return subprocess.run(
         ["bash", str(RECIPE / script), "--data-dir", str(folder / "data"), "--exp-dir", str(folder / "exp"),
          *options],
-        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False,
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
 
 

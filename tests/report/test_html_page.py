@@ -271,7 +271,7 @@ def test_a_browser_runs_no_script_plays_the_audio_and_needs_no_sideways_scrollin
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     flags += [f"--window-size={width + 200},1000", "--virtual-time-budget=10000", "--dump-dom"]
     command = [chromium(), *flags, (tmp_path / "frame.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=480, check=False)
     told = re.search(r"<pre>(.*?)</pre>", done.stdout, flags=re.DOTALL)
     assert told, done.stderr[-2000:]
     found = json.loads(told[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-TIMEOUT_S = 30  # for anything that should happen at once; only a failing test waits so long
+TIMEOUT_S = 240  # for anything that should happen at once; only a failing test waits so long
 
 HEAD = """#!/usr/bin/env bash
 # A stub recipe.

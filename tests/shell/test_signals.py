@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Stub, is_alive, wait_until
+from .conftest import TIMEOUT_S, Stub, is_alive, wait_until
 
 # The stage leaves the numbers of its processes, then waits until data/go exists.
 BODY = r"""
@@ -212,7 +212,7 @@ stage 1 work at:"$data" -- work""")
     assert process.stdout is not None
     process.stdout.close()
     (stub.data / "go").touch()
-    process.wait(timeout=30)
+    process.wait(timeout=TIMEOUT_S)
     assert (stub.data / "out").exists()
     assert (stub.data / "log" / "1-work.log").read_text().endswith("\n100000\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def test_a_log_has_kaldis_header_and_trailer(submit: list[str], tmp_path: Path) 
     assert lines[1].startswith("# Running on ")
     assert lines[2].startswith("# Started at ")
     assert lines[3:6] == ["#", "out", "err"]
-    assert lines[6] == "# Accounting: time=0 threads=1"
+    assert re.fullmatch(r"# Accounting: time=\d+ threads=1", lines[6])
     assert lines[7].startswith("# Finished at ") and lines[7].endswith(" with status 0")
 
 
@@ -257,10 +258,9 @@ def test_progress_is_drawn_on_the_descriptor_of_the_recipe_layer(submit: list[st
         *("", "0 of 2 shards done, 1 running", "1 of 2 shards done, 1 running", "")
     ]
     assert "\r" not in result.stdout + result.stderr
-    assert result.stdout.splitlines() == [
-        "submit.py: 2 shards, 1 at a time, logs JOB.log",
-        "submit.py: 2 of 2 shards done in 0 s",
-    ]
+    first, last = result.stdout.splitlines()
+    assert first == "submit.py: 2 shards, 1 at a time, logs JOB.log"
+    assert re.fullmatch(r"submit\.py: 2 of 2 shards done in \d+ s", last)
     assert "\nfd \n" in (tmp_path / "1.log").read_text()  # bars of several shards would overwrite each other
 
 

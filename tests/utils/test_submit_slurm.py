@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60
+PATIENCE_S = 240  # only a failing test waits so long
 # Jobs are processes, the queue is a folder: job.N holds the process group of task N.
 COMMANDS = {
     "sbatch": """
