@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from nest_ssl.bin.decode_options import chosen_weights, parse, prompt_options, refuse_unknown_keys
+from nest_ssl.bin.decode_options import chosen_weights, parse, prompt_options, refuse_unread_words
 from nest_ssl.bin.progress import corpus_progress
 from nest_ssl.bin.terminal import run
 from nest_ssl.checkpoints.funasr_dir import read_model_dir
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     arguments = parse(argv, __doc__)
     directory = read_model_dir(arguments.model, arguments.overrides, arguments.init_param)
-    refuse_unknown_keys(arguments.overrides, directory)
+    refuse_unread_words(arguments.overrides, directory)
     prompts = prompt_options(arguments, directory.config)
     selector = arguments.channel_selector
     rows = arguments.manifest or arguments.messages or []
@@ -66,6 +66,9 @@ def main(argv: list[str]) -> int:
         device=device,
     )
     options = options_of(arguments, model)
+    with_words = sum(bool(item.hotwords) for item in items)
+    if options.mode == "ctc" and with_words:
+        log.warning("%d of %d rows have hot words, which --mode ctc does not read", with_words, len(items))
     recognizer = Recognizer(model, options, device)
     batches = BatchOptions(
         arguments.batch_duration, arguments.batch_size, arguments.window, arguments.overlap,
@@ -102,7 +105,8 @@ def status_of(rows: Sequence[Row]) -> int:
 
 
 def options_of(arguments: argparse.Namespace, model: FunASRNano) -> Options:
-    for_joint = arguments.tune_on or arguments.ctc_weight or arguments.length_bonus is not None
+    for_joint = arguments.tune_on or arguments.ctc_weight or arguments.candidates
+    for_joint = for_joint or arguments.length_bonus is not None
     mode = arguments.mode or ("joint" if model.ctc is not None or for_joint else "llm")
     beam = arguments.beam if arguments.beam is not None else 8 if mode == "joint" else 1
     return Options(mode, beam, chosen_weights(arguments), arguments.max_length, arguments.gate)

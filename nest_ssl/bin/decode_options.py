@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nest_ssl.bin.arguments import Parser, Rare, channel, device, output_file
-from nest_ssl.bin.finetune_config import given_keys
+from nest_ssl.bin.finetune_config import WITHOUT_EFFECT, given_keys
 from nest_ssl.checkpoints.funasr_dir import ModelDir
 from nest_ssl.data.prompts import PromptSettings
 from nest_ssl.decoding.fun_asr_items import PromptOptions, read_hotwords
@@ -18,12 +19,36 @@ from nest_ssl.decoding.fun_asr_recognizer import GATES, MODES
 from nest_ssl.preflight.context import Context
 from nest_ssl.preflight.keys import check_keys
 
+log = logging.getLogger(__name__)
+
 LANGUAGES = {"zh": "中文", "en": "英文", "ja": "日文"}  # as the prompt names them
 DTYPES = ("fp32", "bf16", "fp16")
 DETAILS = """\
 --mode joint takes the texts of the language model's beam and of CTC, and chooses by
 w * ln P_ctc + (1 - w) * ln P_llm; --tune-on chooses w on labelled rows.  With --shard I/N each part has its
 own --out; joined in order they are the whole.  Words ++KEY=VALUE change the model's configuration."""
+# Options that only the language model reads
+OF_THE_LLM = ("hotwords", "hotwords_file", "language", "no_itn", "prompt", "prev_text", "max_length")
+# Top-level keys that a model is built from; what else FunASR knows is said by an option, or in training alone
+BUILT_FROM = (
+    *("model", "model_conf", "init_param", "input_size", "frontend", "frontend_conf", "audio_encoder"),
+    *("audio_encoder_conf", "audio_adaptor", "audio_adaptor_conf", "llm", "llm_conf", "ctc_decoder"),
+    *("ctc_decoder_conf", "ctc_conf", "ctc_vocab_size", "tokenizer", "tokenizer_conf", "dataset_conf"),
+)
+OF_THE_DATA = ("prompt", "do_think", "sys_prompt", "ctc_tokenizer", "ctc_tokenizer_conf")  # in dataset_conf
+SPELLINGS = {  # FunASR's words for options of ours
+    "hotwords": "--hotwords A,B",
+    "language": "--language NAME",
+    "itn": "--no-itn",
+    "device": "--device NAME",
+    "batch_size": "--batch-size N",
+    "bf16": "--dtype bf16",
+    "fp16": "--dtype fp16",
+    "llm_dtype": "--dtype NAME",
+    "llm_conf.llm_dtype": "--dtype NAME",
+    "output_dir": "--out FILE",
+    "ctc_weight": "--ctc-weight W",
+}
 ROWS = (".json", ".jsonl", ".list", ".scp", ".txt", ".csv", ".tsv")  # endings of what is no audio
 
 
@@ -72,17 +97,8 @@ def parse(argv: list[str], description: str | None) -> argparse.Namespace:
     add("--batch-size", type=int, default=16, metavar="N", help=Rare("recordings at once [%(default)s]"))
     arguments = parser.parse_intermixed_args([word for word in argv if not word.startswith("++")])
     arguments.overrides = overrides
-    given = [arguments.manifest, arguments.messages, arguments.files]
-    if sum(map(bool, given)) > 1 or not (any(given) or arguments.tune_on):
-        parser.error("give one of --manifest FILE, --messages FILE, audio files; or --tune-on FILE alone")
-    if not arguments.files and any(given) and not arguments.out:
-        parser.error("--out FILE is needed for the results of a manifest or messages file")
-    if arguments.tune_on and not arguments.weight_out:
-        parser.error("--tune-on needs --weight-out FILE, which keeps the weights")
-    if arguments.tune_on and (arguments.ctc_weight or arguments.mode not in (None, "joint")):
-        parser.error("--tune-on chooses the weights of --mode joint; leave --ctc-weight and other modes away")
-    if arguments.mode in ("llm", "ctc") and (arguments.ctc_weight or arguments.length_bonus is not None):
-        parser.error(f"--ctc-weight and --length-bonus are of --mode joint; --mode {arguments.mode} has none")
+    _check_what_is_decoded(parser, arguments)
+    _check_how(parser, arguments)
     read = [*(arguments.manifest or ()), *(arguments.messages or ()), *(arguments.tune_on or ())]
     for written in (arguments.out, arguments.weight_out):
         if written is not None and any(written.absolute() == path.absolute() for path in read):
@@ -92,17 +108,61 @@ def parse(argv: list[str], description: str | None) -> argparse.Namespace:
             parser.error(f"{path} is a folder; name the audio files in it, such as {path}/*.wav")
         if path.suffix in ROWS:
             parser.error(f"{path} is no audio; rows of a manifest are read with --manifest {path} --out FILE")
-    if arguments.weight_out and not arguments.tune_on:
-        parser.error("--weight-out needs --tune-on FILE")
     return arguments
 
 
-def refuse_unknown_keys(words: Sequence[str], directory: ModelDir) -> None:
-    """ValueError for a ++key=value word that nobody reads, with the known key that is nearest."""
-    context = Context(directory.config, directory.path, overrides=given_keys(words))
-    for finding in check_keys(context):
+def _check_what_is_decoded(parser: Parser, arguments: argparse.Namespace) -> None:
+    given = [arguments.manifest, arguments.messages, arguments.files]
+    if sum(map(bool, given)) > 1 or not (any(given) or arguments.tune_on):
+        parser.error("give one of --manifest FILE, --messages FILE, audio files; or --tune-on FILE alone")
+    if not arguments.files and any(given) and not arguments.out:
+        parser.error("--out FILE is needed for the results of a manifest or messages file")
+    if arguments.tune_on and not arguments.weight_out:
+        parser.error("--tune-on needs --weight-out FILE, which keeps the weights")
+    if arguments.weight_out and not arguments.tune_on:
+        parser.error("--weight-out needs --tune-on FILE")
+    if not any(given) and (arguments.out or arguments.shard != (1, 1) or arguments.candidates):
+        parser.error(
+            "--tune-on alone writes nothing to --out: name what is decoded, or leave --out, --shard "
+            "and --candidates away"
+        )
+    if arguments.candidates and not arguments.out:
+        parser.error("--candidates needs --out FILE: what is printed is the text alone")
+
+
+def _check_how(parser: Parser, arguments: argparse.Namespace) -> None:
+    """Refuse options that the mode, or another option, would pass over in silence."""
+    mode = arguments.mode
+    if arguments.tune_on and (arguments.ctc_weight or mode not in (None, "joint")):
+        parser.error("--tune-on chooses the weights of --mode joint; leave --ctc-weight and other modes away")
+    of_joint = {"--ctc-weight": arguments.ctc_weight, "--length-bonus": arguments.length_bonus is not None}
+    of_joint["--candidates"] = arguments.candidates
+    given = [name for name, value in of_joint.items() if value]
+    if mode in ("llm", "ctc") and given:
+        parser.error(f"{', '.join(given)}: of --mode joint; --mode {mode} does not read it")
+    of_llm = [name for name in OF_THE_LLM if getattr(arguments, name) != parser.get_default(name)]
+    if mode == "ctc" and of_llm:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in of_llm)
+        parser.error(f"{words}: for the language model, which --mode ctc does not ask; take joint or llm")
+    if arguments.prompt is not None and (arguments.language or arguments.no_itn):
+        parser.error("--prompt is the whole prompt; leave --language and --no-itn away")
+
+
+def refuse_unread_words(words: Sequence[str], directory: ModelDir) -> None:
+    """ValueError for a ++key=value word that nobody reads in decoding, with the known key that is nearest, or
+    the option that is meant; FunASR's words about its own program are told and left."""
+    given = given_keys(words)
+    for finding in check_keys(Context(directory.config, directory.path, overrides=given)):
         if finding.level == "error" and finding.code == "KEY.unknown":
             raise ValueError(f"++{finding.what}. {finding.cure}")
+    for key, value in given.items():
+        top, _, below = key.partition(".")
+        if option := SPELLINGS.get(key) or SPELLINGS.get(top):
+            raise ValueError(f"++{key}={value} is not read in decoding; the option is {option}")
+        if top in WITHOUT_EFFECT:
+            log.warning("++%s=%s has no effect here", key, value)
+        elif top not in BUILT_FROM or (top == "dataset_conf" and below.split(".")[0] not in OF_THE_DATA):
+            raise ValueError(f"++{key}={value} is not read in decoding; leave it away")
 
 
 def prompt_options(arguments: argparse.Namespace, config: dict[str, Any]) -> PromptOptions:

@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("transformers")
 
 from nest_ssl.bin import decode
+from nest_ssl.bin.decode_options import parse, prompt_options
 from nest_ssl.decoding import fun_asr_recordings
 from tests.fun_asr_tiny import make_corpus, make_model_dir
 
-QUICK = ["--device", "cpu", "--max-length", "6", "--gate", "off"]
+QUICK = ["--device", "cpu", "--gate", "off"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,8 @@ def corpus(tmp_path_factory):
 
 
 def run(model: Path, *words: object) -> int:
-    return decode.main(["--model", str(model), *QUICK, *map(str, words)])
+    short = [] if "ctc" in words else ["--max-length", "6"]
+    return decode.main(["--model", str(model), *QUICK, *short, *map(str, words)])
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -151,7 +153,6 @@ def test_without_ctc_weights_the_language_model_decodes(corpus, tmp_path):
 
 
 def test_hot_words_of_options_file_and_row_reach_the_prompt(tmp_path):
-    from nest_ssl.bin.decode_options import parse, prompt_options
     from nest_ssl.decoding.fun_asr_items import items_of_rows
 
     (tmp_path / "words.txt").write_text("kilo\nalpha\n", encoding="utf-8")
@@ -172,8 +173,6 @@ def test_hot_words_of_options_file_and_row_reach_the_prompt(tmp_path):
 
 
 def test_the_prompt_of_a_messages_line_and_of_the_model_are_kept():
-    from nest_ssl.bin.decode_options import parse, prompt_options
-
     config = {"dataset_conf": {"prompt": {"language": "en"}}}
     plain = prompt_options(parse(["--model", "m", "a.wav"], ""), config)
     assert plain.prompt(None, {})[0] == "Speech transcription:"
@@ -208,10 +207,56 @@ def test_options_that_make_no_sense_are_refused(words):
 
 
 @pytest.mark.parametrize(
-    ("word", "way_out"),
-    [("++llm_conf.llm_dtyp=bf16", "Did you mean llm_conf.llm_dtype"), ("++nonsense=3", "Known keys")],
+    ("words", "named"),
+    [
+        (["--mode", "ctc", "--hotwords", "alpha"], "--hotwords"),
+        (["--mode", "ctc", "--hotwords-file", "w.txt"], "--hotwords-file"),
+        (["--mode", "ctc", "--language", "zh"], "--language"),
+        (["--mode", "ctc", "--no-itn"], "--no-itn"),
+        (["--mode", "ctc", "--prompt", "p"], "--prompt"),
+        (["--mode", "ctc", "--prev-text", "p"], "--prev-text"),
+        (["--mode", "ctc", "--max-length", "9"], "--max-length"),
+        (["--mode", "ctc", "--candidates", "--out", "o"], "--candidates"),
+        (["--mode", "llm", "--candidates", "--out", "o"], "--candidates"),
+        (["--candidates"], "--candidates needs --out"),
+        (["--prompt", "p", "--language", "zh"], "--prompt is the whole prompt"),
+        (["--prompt", "p", "--no-itn"], "--prompt is the whole prompt"),
+    ],
 )
-def test_a_misspelt_key_is_refused(model, corpus, word, way_out):
+def test_an_option_that_nobody_would_read_is_refused(words, named, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--model", "m", "a.wav", *words], "")
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--out", "--shard"])
+def test_tuning_alone_writes_no_rows(word, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--model", "m", "--tune-on", "d.jsonl", "--weight-out", "w", word, "1/2"], "")
+    assert "--tune-on alone" in capsys.readouterr().err
+
+
+def test_hot_words_of_rows_that_ctc_does_not_read_are_counted_once(model, corpus, tmp_path, caplog):
+    rows = rows_of(corpus.manifest)
+    rows[0]["hotwords"] = rows[2]["hotwords"] = ["alpha"]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(model, "--manifest", tmp_path / "m.jsonl", "--mode", "ctc", "--out", tmp_path / "h") == 0
+    told = [record.getMessage() for record in caplog.records if "hot words" in record.getMessage()]
+    assert told == ["2 of 5 rows have hot words, which --mode ctc does not read"]
+
+
+@pytest.mark.parametrize(
+    ("word", "way_out"),
+    [
+        ("++llm_conf.llm_dtyp=bf16", "Did you mean llm_conf.llm_dtype"),
+        ("++nonsense=3", "Known keys"),
+        ("++hotwords=alpha", "the option is --hotwords"),
+        ("++llm_conf.llm_dtype=bf16", "the option is --dtype"),
+        ("++train_conf.max_epoch=3", "leave it away"),
+        ("++dataset_conf.batch_size=3", "leave it away"),
+    ],
+)
+def test_a_key_that_nobody_reads_is_refused(model, corpus, word, way_out):
     first = rows_of(corpus.manifest)[0]["audio_filepath"]
     with pytest.raises(ValueError, match=way_out):
         run(model, first, word)
