@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nest_ssl.checkpoints.funasr_lora import lora_keys
+from nest_ssl.checkpoints.funasr_lora import A, lora_keys
 from nest_ssl.checkpoints.funasr_weights import check_finite, read_weights
 from nest_ssl.checkpoints.state import LoadAccount, listed, load_state
 
@@ -74,9 +74,11 @@ def load_weights_state(
 ) -> WeightsAccount:
     """As `load_weights`, from a state dict; `source` names it in messages."""
     state = dict(state)
-    wanted = list(model.state_dict())
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    wanted = list(shapes)
     if tied:
         _tie(state, source)
+    _check_rank(shapes, state, source)
     absent = absent_sets(wanted, state, source, allow)
     check_finite(state, source)
     account = load_state(model, state, source, allowed_missing=_keys_of(absent, wanted), told=False)
@@ -130,6 +132,17 @@ def absent_sets(
             "config.yaml that belongs to these weights"
         )
     return tuple(absent)
+
+
+def _check_rank(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], source: str) -> None:
+    """ValueError with the rank to set where adapters are of another one than the model's."""
+    for key in lora_keys(state):
+        shape, at = tuple(state[key].shape), 0 if key.endswith(A) else 1
+        if len(shape) == 2 and key in shapes and shape[at] != shapes[key][at]:
+            raise ValueError(
+                f"{source}: {key} has the shape {shape}, llm_conf.lora_conf asks for {shapes[key]}; set "
+                f"++llm_conf.lora_conf.r={shape[at]}, and lora_alpha, as in that training"
+            )
 
 
 def _tie(state: dict[str, Tensor], source: str) -> None:

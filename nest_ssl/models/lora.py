@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nest_ssl.checkpoints.funasr_lora import merged
 from nest_ssl.config import suggestion
 
 ADAPTER = "default"  # peft's name of the one adapter we use
@@ -34,7 +33,6 @@ DEFAULTS: dict[str, Any] = {
     "task_type": "CAUSAL_LM",  # nothing depends on it
     "bias": "none",
 }
-LORA_PARTS = (".lora_A", ".lora_B")
 
 
 def add_lora(llm: nn.Module, lora_conf: Mapping[str, Any] | None = None) -> list[str]:
@@ -93,41 +91,6 @@ def funasr_name(parameter_name: str) -> str:
         if parameter_name.endswith(f".{theirs}"):
             return f"{parameter_name.removesuffix(theirs)}{ours}"
     return parameter_name
-
-
-def funasr_lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """The adapters of `model` alone, under FunASR's names."""
-    return {key: value for key, value in model.state_dict().items() if key.endswith(LORA_PARTS)}
-
-
-def load_funasr_lora(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Fill the adapters of `model` from FunASR's keys; all of them, and no other.  ValueError otherwise."""
-    adapters = funasr_lora_state(model)
-    given = {key: value for key, value in state.items() if key.endswith(LORA_PARTS)}
-    if given.keys() != adapters.keys():
-        missing, odd = sorted(adapters.keys() - given.keys()), sorted(given.keys() - adapters.keys())
-        raise ValueError(
-            f"{source}: the LoRA adapters are not those of llm_conf.lora_conf ({len(missing)} missing: "
-            f"{', '.join(missing[:3])}; {len(odd)} unexpected: {', '.join(odd[:3])})"
-        )
-    with torch.no_grad():
-        for key, value in given.items():
-            if value.shape != adapters[key].shape:
-                raise ValueError(
-                    f"{source}: {key} has the shape {tuple(value.shape)}, llm_conf.lora_conf asks for "
-                    f"{tuple(adapters[key].shape)}; set llm_conf.lora_conf.r as it was trained"
-                )
-            adapters[key].copy_(value)
-
-
-def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with the adapters folded into the weights (W + alpha/r * B A, in fp32) and left out."""
-    state = dict(model.state_dict())
-    layer = next((layer for _, layer in lora_layers(model)), None)
-    if layer is None:
-        return state
-    rank = layer.r[ADAPTER]
-    return merged(state, {"r": rank, "lora_alpha": layer.scaling[ADAPTER] * rank})
 
 
 def _chosen(llm: nn.Module, targets: Any) -> list[str]:

@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nest_ssl.checkpoints.funasr_load import load_weights_state
+from nest_ssl.checkpoints.funasr_lora import lora_keys
 from nest_ssl.models.fun_asr_trainable import trainable_names
 from nest_ssl.models.fun_asr_training import FunASRNanoForTraining
-from nest_ssl.models.lora import funasr_lora_state, funasr_name, load_funasr_lora
+from nest_ssl.models.lora import funasr_name
 from nest_ssl.training.optim import build_optimizer
 from nest_ssl.training.schedulers import build_schedule
 from tests.golden.funasr_set import ROOT, needs_goldens, results, tensors
@@ -47,8 +49,10 @@ def test_trainable_names_loss_and_gradients_are_funasrs(case):
     adapters = ROOT / f"lora_{case}.safetensors"
     if adapters.is_file():
         state = load_file(adapters)
-        load_funasr_lora(model, state, str(adapters))
-        assert all(torch.equal(value, state[key]) for key, value in funasr_lora_state(model).items())
+        whole = {**model.state_dict(), **state}
+        load_weights_state(model, whole, str(adapters))
+        assert sorted(lora_keys(model.state_dict())) == sorted(state)
+        assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
         assert sorted(state) == sorted(wanted["state_dict_extra_keys"])
     assert trainable_names(model) == wanted["trainable"]
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == wanted["n_trainable"]

@@ -9,14 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from nest_ssl.models.lora import (
-    add_lora,
-    funasr_lora_state,
-    funasr_name,
-    has_lora,
-    load_funasr_lora,
-    merged_state,
-)
+from nest_ssl.checkpoints.funasr_load import load_weights_state
+from nest_ssl.checkpoints.funasr_lora import lora_keys, merged
+from nest_ssl.models.lora import add_lora, funasr_name, has_lora
 
 
 class Attention(nn.Module):
@@ -82,16 +77,13 @@ def test_a_fresh_adapter_changes_nothing_and_starts_kaiming_uniform():
 
 def test_the_output_is_that_of_the_definition_and_of_merged_weights():
     model, x = made(), torch.randn(5, 6)
-    with torch.no_grad():
-        for key, value in funasr_lora_state(model).items():
-            value.copy_(torch.randn(value.shape))
-            assert key.endswith((".lora_A", ".lora_B"))
+    model.load_state_dict({key: torch.randn_like(value) for key, value in model.state_dict().items()})
     state = model.state_dict()
     a, b = state["layers.1.q_proj.lora_A"], state["layers.1.q_proj.lora_B"]
     layer = model.layers[1].q_proj
     wanted = x @ state["layers.1.q_proj.weight"].T + state["layers.1.q_proj.bias"] + (x @ a.T @ b.T) * 6 / 2
     torch.testing.assert_close(layer(x), wanted)
-    folded = merged_state(model)
+    folded = merged(state, CONF)
     plain = Model()
     assert folded.keys() == plain.state_dict().keys()
     plain.load_state_dict(folded)
@@ -113,7 +105,8 @@ def test_a_component_of_the_name_chooses_and_the_rest_is_trained_as_before():
 def test_adapters_are_fp32_over_bf16_weights():
     model = Model().to(torch.bfloat16)
     add_lora(model, CONF)
-    assert {value.dtype for value in funasr_lora_state(model).values()} == {torch.float32}
+    state = model.state_dict()
+    assert {state[key].dtype for key in lora_keys(state)} == {torch.float32}
     assert model.layers[0].q_proj.base_layer.weight.dtype == torch.bfloat16
 
 
@@ -134,16 +127,22 @@ def test_what_does_not_fit_is_refused_by_name(conf, message):
     assert not has_lora(model)
 
 
+def test_a_checkpoint_of_funasr_fills_weights_and_adapters():
+    given = {key: torch.randn_like(value) for key, value in made().state_dict().items()}
+    model = made()
+    assert load_weights_state(model, given, "model.pt", tied=False).absent == ()
+    assert all(torch.equal(value, given[key]) for key, value in model.state_dict().items())
+
+
 def test_adapters_of_another_rank_or_other_layers_are_refused():
     model = made()
     state = {key: value.clone() for key, value in made(r=4).state_dict().items()}
-    with pytest.raises(
-        ValueError, match=r"other.pt: layers.0.q_proj.lora_A has the shape \(4, 6\).* \(2, 6\)"
-    ):
-        load_funasr_lora(model, state, "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt: .*lora_. has the shape .*llm_conf\.lora_conf\.r=4,"):
+        load_weights_state(model, state, "other.pt", tied=False)
+    state = dict(made().state_dict())
     del state["layers.0.q_proj.lora_A"]
-    with pytest.raises(ValueError, match=r"1 missing: layers\.0\.q_proj\.lora_A"):
-        load_funasr_lora(model, state, "other.pt")
+    with pytest.raises(ValueError, match=r"7 of the 8 lora tensors, 1 missing: layers\.0\.q_proj\.lora_A"):
+        load_weights_state(model, state, "other.pt", tied=False)
     with pytest.raises(ValueError, match="has LoRA adapters already"):
         add_lora(model, CONF)
 
