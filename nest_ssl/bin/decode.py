@@ -34,11 +34,11 @@ from nest_ssl.decoding.fun_asr_journal import Journal
 from nest_ssl.decoding.fun_asr_recognizer import Options, Recognizer
 from nest_ssl.decoding.fun_asr_recordings import BatchOptions, Row, decode_items
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.digests import content_digest
 from nest_ssl.models.fun_asr_nano import FunASRNano
 from nest_ssl.text.error_rates import character_errors
 from nest_ssl.text.normalization import TextNormalizer
 
-DIGEST_BYTES = 1 << 20  # of the beginning and of the end of a file of weights
 SHOWN_ERRORS = 5
 SOME_ROWS_FAILED = 3  # exit status; 2 is argparse's
 MANY_SILENT = 0.5  # of the rows: more often the CTC branch is not trained than nobody speaks
@@ -121,9 +121,10 @@ def settings_of(
 ) -> dict[str, Any]:
     """Give what texts depend on, for the journal; batches, devices and shards change none."""
     content = json.dumps(config, sort_keys=True, default=str).encode()
+    kept = arguments.out or arguments.tune_on  # without a journal nobody asks, and gigabytes need not be read
     return {
         "model": str(arguments.model.absolute()),
-        "weights": digest_of(weights),
+        "weights": content_digest(weights) if kept else None,
         "config": hashlib.blake2b(content, digest_size=8).hexdigest(),
         "mode": options.mode,
         "beam": options.beam_size,
@@ -134,20 +135,6 @@ def settings_of(
         "overlap": batches.overlap_s,
         "candidates": batches.candidates,
     }
-
-
-def digest_of(weights: Path) -> str:
-    """Give what tells two files of weights apart without reading gigabytes: size, first and last megabyte."""
-    found = hashlib.blake2b(digest_size=8)
-    files = sorted(path for path in weights.rglob("*") if path.is_file()) if weights.is_dir() else [weights]
-    for path in files:
-        size = path.stat().st_size
-        found.update(f"{path.name} {size} ".encode())
-        with open(path, "rb") as file:
-            found.update(file.read(DIGEST_BYTES))
-            file.seek(max(0, size - DIGEST_BYTES))
-            found.update(file.read())
-    return found.hexdigest()
 
 
 def decode(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from nest_ssl.checkpoints.funasr_dir import read_model_dir
 from nest_ssl.config import apply_overrides, load_config, resolved, suggestion
 from nest_ssl.data.fun_asr_config import dataset_options
 from nest_ssl.data.fun_asr_corpus import data_files
+from nest_ssl.files.digests import content_digest
 from nest_ssl.preflight.known_keys import SECTIONS
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
             "directory": str(found.path),
             "stage": former.get("stage"),
             "weights": str(found.weights_path),
-            "digest": _digest(found.weights_path),
+            "digest": content_digest(found.weights_path),
         },
     }
     return plain
@@ -215,14 +215,3 @@ def _check_top(config: DictConfig, base: dict[str, Any], where: str) -> None:
             inside = [f"{section}.{key}" for section, keys in SECTIONS.items() if key in keys.split()]
             way = f"did you mean {' or '.join(inside)}?" if inside else suggestion(key, sorted(known))
             raise ValueError(f"{where}: the key {key!r} is not supported; {way}")
-
-
-def _digest(path: Path) -> str:
-    """A digest of the weights' file, or of all files of a folder."""
-    digest = hashlib.blake2b(digest_size=16)
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
