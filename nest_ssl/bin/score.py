@@ -45,7 +45,7 @@ from nest_ssl.text.keywords import KeywordLists, Keywords
 from nest_ssl.text.reading import Languages
 from nest_ssl.text.score_json import as_json, utterance_rows
 from nest_ssl.text.score_table import page, summary
-from nest_ssl.text.scored_text import ScoringRules
+from nest_ssl.text.scored_text import ScoringRules, words_of
 from nest_ssl.text.scores import FIELDS, HEADLINE, KINDS, UNITS, Scores
 from nest_ssl.text.scoring import Advance, score
 from nest_ssl.text.transcript_files import FORMATS
@@ -177,8 +177,7 @@ def alignment_lines(scores: Scores) -> Iterator[str]:
     yield from (*LEGEND, "")
     for i, key in enumerate(counter.keys):
         for row in headlines:
-            text = row.outputs.texts[i]
-            words = counter.rules.words(text, counter.languages.of(text, i))
+            words = words_of(row.counts.hypotheses[i])
             notes = [row.system] if len(headlines) > 1 else []
             if key in row.outputs.errors:
                 notes.append(f"failed: {row.outputs.errors[key]}")

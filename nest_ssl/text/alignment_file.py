@@ -12,8 +12,8 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import NamedTuple
 
 from nest_ssl.text.error_rates import Edit
 from nest_ssl.text.keywords import Comparison, Keywords, Occurrence, covered
@@ -31,22 +31,18 @@ _MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 _JOINERS = "\u200c\u200d"  # spelling needs them; they take no room
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One column: a word of each text ("" where there is none), its mark, and that of a keyword."""
+class _Cell(NamedTuple):
+    """One column: a word of each text ("" where there is none), its mark, and that of a keyword.
+
+    width: in columns; unspaced: whether it is of Chinese or Japanese characters, which stand without spaces.
+    """
 
     reference: str
     hypothesis: str
     mark: str
     keyword: str
-
-    @cached_property
-    def width(self) -> int:
-        return max(display_width(self.reference), display_width(self.hypothesis), 1)
-
-    @cached_property
-    def unspaced(self) -> bool:
-        return all(UNSPACED.match(word) for word in (self.reference, self.hypothesis) if word)
+    width: int
+    unspaced: bool
 
 
 def aligned_lines(
@@ -133,13 +129,18 @@ def _false(found: Comparison, right: Callable[[Occurrence], bool]) -> list[Occur
 
 def _unspaced(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """Give the text as scored by characters (no space beside a Chinese one), and each word's [start, end)."""
-    text, places = "", []
+    parts: list[str] = []
+    places = []
+    size, before = 0, True  # whether no space follows what stands before
     for word in words:
-        if text and not UNSPACED.match(text[-1]) and not UNSPACED.match(word):
-            text += " "
-        places.append((len(text), len(text) + len(word)))
-        text += word
-    return text, places
+        if not before and not UNSPACED.match(word):
+            parts.append(" ")
+            size += 1
+        parts.append(word)
+        places.append((size, size + len(word)))
+        size += len(word)
+        before = UNSPACED.match(word[-1]) is not None
+    return "".join(parts), places
 
 
 def _within(places: Sequence[tuple[int, int]], occurrences: Sequence[Occurrence]) -> list[bool]:
@@ -156,6 +157,7 @@ def _cells(
 ) -> list[_Cell]:
     cells = []
     for edit in edits:
+        mark = _MARKS[edit.kind]
         for step in range(
             max(edit.reference_end - edit.reference_start, edit.hypothesis_end - edit.hypothesis_start)
         ):
@@ -164,22 +166,26 @@ def _cells(
             keyword = "^" if has_reference and is_keyword[i] else ""
             if not keyword and has_hypothesis and is_false[j]:
                 keyword = "!"
-            cells.append(
-                _Cell(
-                    _shown(said[i]) if has_reference else "",
-                    _shown(heard[j]) if has_hypothesis else "",
-                    _MARKS[edit.kind],
-                    keyword,
-                )
-            )
+            reference, width, unspaced = _looks(said[i]) if has_reference else ("", 1, True)
+            hypothesis, other, alike = reference, width, unspaced
+            if edit.kind != "equal":
+                hypothesis, other, alike = _looks(heard[j]) if has_hypothesis else ("", 1, True)
+            cells.append(_Cell(reference, hypothesis, mark, keyword, max(width, other), unspaced and alike))
     return cells
+
+
+@lru_cache(maxsize=1 << 14)
+def _looks(word: str) -> tuple[str, int, bool]:
+    """Give a word as it is shown, its columns, and whether it stands without spaces."""
+    shown = _shown(word)
+    return shown, max(display_width(shown), 1), UNSPACED.match(shown) is not None
 
 
 def _wrapped(cells: Sequence[_Cell], width: int) -> list[list[_Cell]]:
     blocks: list[list[_Cell]] = [[]]
     used = 0
     for cell in cells:
-        gap = len(_gap(blocks[-1], cell))
+        gap = len(_gap(blocks[-1][-1], cell)) if blocks[-1] else 0
         if blocks[-1] and used + gap + cell.width > width:
             blocks.append([])
             used = gap = 0
@@ -188,30 +194,31 @@ def _wrapped(cells: Sequence[_Cell], width: int) -> list[list[_Cell]]:
     return blocks
 
 
-def _gap(before: Sequence[_Cell], cell: _Cell) -> str:
-    if not before or (before[-1].unspaced and cell.unspaced):
-        return ""
-    return " "
+def _gap(before: _Cell, cell: _Cell) -> str:
+    return "" if before.unspaced and cell.unspaced else " "
 
 
 def _block(cells: Sequence[_Cell]) -> list[str]:
-    reference, hypothesis, marks, keys = "REF: ", "HYP: ", "     ", "KEY: "
-    for i, cell in enumerate(cells):
-        gap, width = _gap(cells[:i][-1:], cell), cell.width
-        reference += gap + _padded(cell.reference or "*" * width, width)
-        hypothesis += gap + _padded(cell.hypothesis or "*" * width, width)
-        marks += gap + cell.mark.ljust(width)
-        keys += gap + (cell.keyword * width).ljust(width)
-    lines = [reference.rstrip(), hypothesis.rstrip()]
+    reference, hypothesis, marks, keys = ["REF: "], ["HYP: "], ["     "], ["KEY: "]
+    before = None
+    for cell in cells:
+        gap, width = "" if before is None else _gap(before, cell), cell.width
+        before = cell
+        said = gap + _padded(cell.reference, width)
+        reference.append(said)
+        hypothesis.append(gap + _padded(cell.hypothesis, width) if cell.mark else said)
+        marks.append(gap + cell.mark.ljust(width))
+        keys.append(gap + (cell.keyword * width).ljust(width))
+    lines = ["".join(reference).rstrip(), "".join(hypothesis).rstrip()]
     if any(cell.mark for cell in cells):
-        lines.append(marks.rstrip())
+        lines.append("".join(marks).rstrip())
     if any(cell.keyword for cell in cells):
-        lines.append(keys.rstrip())
+        lines.append("".join(keys).rstrip())
     return lines
 
 
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - display_width(text))
+def _padded(shown: str, width: int) -> str:
+    return shown + " " * (width - display_width(shown)) if shown else "*" * width
 
 
 def _shown(text: str) -> str:

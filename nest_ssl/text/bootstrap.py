@@ -13,7 +13,8 @@ import numpy as np
 
 ROUNDS = 10_000
 LEVEL = 0.95
-CHUNK_CELLS = 4_000_000  # weights held at a time: 32 MB
+CHUNK_CELLS = 2_000_000  # weights held at a time: 16 MB
+DRAWN_CELLS = 65_536  # draws counted at a time: what a core's own cache holds
 
 
 def unit_numbers(labels: Sequence[str]) -> np.ndarray:
@@ -53,14 +54,15 @@ def resampled_rates(
     number = len(errors)
     generator = np.random.default_rng(seed)
     found = np.empty((rounds, errors.shape[1]))
-    step = max(1, CHUNK_CELLS // number)
+    step = min(rounds, max(1, CHUNK_CELLS // number))
+    held = np.empty((step, number))
     # columns that are alike, as the totals of systems on the same references, are summed once
     both, places = np.unique(np.concatenate([errors, totals], axis=1), axis=1, return_inverse=True)
     for start in range(0, rounds, step):
-        size = min(step, rounds - start)
-        drawn = generator.integers(0, number, (size, number)) + number * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * number).reshape(size, number)
-        top, bottom = np.split((weights.astype(np.float64) @ both)[:, places.ravel()], 2, axis=1)
+        weights = held[: min(step, rounds - start)]
+        size = len(weights)
+        _draw(weights, generator)
+        top, bottom = np.split((weights @ both)[:, places.ravel()], 2, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             found[start : start + size] = np.where(bottom > 0, top / bottom, np.nan)
         if advance is not None:
@@ -68,13 +70,35 @@ def resampled_rates(
     return found
 
 
+def _draw(weights: np.ndarray, generator: np.random.Generator) -> None:
+    """Fill (rounds, N) float64 with how often each draw of N out of N has each."""
+    rounds, number = weights.shape
+    step = max(1, DRAWN_CELLS // number)
+    for start in range(0, rounds, step):
+        part = weights[start : start + step]
+        drawn = generator.integers(0, number, part.shape)
+        if len(part) > 1:
+            drawn += number * np.arange(len(part))[:, None]
+        part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
+
+
+def intervals(rates: np.ndarray, level: float = LEVEL) -> list[tuple[float, float]]:
+    """Give the interval of each column of resampled values (rounds, K), see `interval`."""
+    columns, bounds = rates.T, np.full((rates.shape[1], 2), np.nan)
+    levels = [(1 - level) / 2, (1 + level) / 2]
+    whole = ~np.isnan(columns).any(axis=1)
+    if whole.any():
+        bounds[whole] = np.quantile(columns[whole], levels, axis=1).T
+    for i in np.flatnonzero(~whole):
+        known = columns[i][~np.isnan(columns[i])]
+        if len(known):
+            bounds[i] = np.quantile(known, levels)
+    return [(float(low), float(high)) for low, high in bounds]
+
+
 def interval(rates: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Give the percentile interval of resampled values (rounds,); draws without a unit, NaN, are left out."""
-    known = rates[~np.isnan(rates)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return intervals(rates[:, None], level)[0]
 
 
 def paired_p_value(a: np.ndarray, b: np.ndarray) -> float:

@@ -22,6 +22,7 @@ _BELOW = re.compile("(?:([1-9])千)?(?:0?([1-9])百)?(?:0?([1-9]?)十)?(?:(0?)([
 _DECIMAL_SECTION = re.compile(  # 三点五万; from the first numeral on, or a long run takes quadratic time
     f"(?<![0-9十百千{''.join(DIGITS)}])([0-9十百千{''.join(DIGITS)}]+)点([0-9{''.join(DIGITS)}]+)([万萬亿億])"
 )
+_FIGURES = re.compile("[0-9]+")
 _SPELT_DIGITS = str.maketrans("0123456789", SMALL[:10])
 
 
@@ -31,9 +32,10 @@ def chinese_numbers(text: str) -> str:
     0 to 10 as 零..十, larger ones in digits, whole 万 and 亿 with these: 100万.  Leading zeros stay, and a
     run of numerals that is no number (千万, 五六十) stays as it is.
     """
-    text = _DECIMAL_SECTION.sub(_whole, text)
+    if "点" in text:
+        text = _DECIMAL_SECTION.sub(_whole, text)
     text = _RUN.sub(lambda found: _in_digits(found.group()), text)
-    return re.sub("[0-9]+", lambda found: _spelt(found.group()), text)
+    return _FIGURES.sub(lambda found: _spelt(found.group()), text)
 
 
 def _in_digits(run: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -75,9 +75,8 @@ def alignments(references: Sequence[str], hypotheses: Sequence[str], unit: Unit)
     return found
 
 
-def edit_distances(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> list[int]:
+def edit_distances(references: Iterable[str], hypotheses: Iterable[str], unit: Unit) -> list[int]:
     """Give the errors of each pair, by characters (spaces included) or by words, without the alignment."""
-    _check_alike(references, hypotheses)
     distance = _levenshtein().distance
     cut: Callable[[str], Sequence[str]] = str.split if unit == "words" else str
     return [distance(cut(said), cut(heard)) for said, heard in zip(references, hypotheses, strict=True)]

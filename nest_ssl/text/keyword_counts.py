@@ -32,9 +32,6 @@ class KeywordCounts:
     outside_errors: int = 0
     outside_characters: int = 0
 
-    def __add__(self, other: KeywordCounts) -> KeywordCounts:
-        return KeywordCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
     @property
     def kwer(self) -> float | None:
         return _ratio(self.errors, self.characters)
@@ -56,6 +53,14 @@ class KeywordCounts:
     def cer_outside(self) -> float | None:
         return _ratio(self.outside_errors, self.outside_characters)
 
+    @classmethod
+    def total(cls, table: np.ndarray) -> KeywordCounts:
+        """Add up the utterances of a keyword_table."""
+        return cls(*table.sum(axis=0).tolist())
+
+
+COLUMNS = tuple(f.name for f in fields(KeywordCounts))
+
 
 def keyword_counts(
     keywords: Keywords, reference: str, hypothesis: str, edits: Sequence[Edit]
@@ -66,21 +71,52 @@ def keyword_counts(
     characters with the fewest errors.  There may be several such (of "打打电话" and "打电话", either 打 may
     be the deleted one); the counts are those of the one that is kindest to keywords, whichever was given.
     """
-    found = keywords.compare(reference, hypothesis)
-    all_errors = sum(edit.errors for edit in edits)
+    return KeywordCounts(*_counted(keywords, reference, hypothesis, edits))
+
+
+def keyword_table(
+    keywords: Keywords,
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    errors: Sequence[int],
+    edits: Sequence[Sequence[Edit]],
+    expected: Sequence[Sequence[Occurrence]],
+) -> np.ndarray:
+    """Give (N, 8) int64: the KeywordCounts of N utterances, in the order of its fields.
+
+    errors: of each alignment; edits: those may be left empty where a reference has no keyword.  expected:
+    what Keywords.find gave for each reference.
+    """
+    rows = zip(references, hypotheses, edits, errors, expected, strict=True)
+    return np.array([_counted(keywords, *row) for row in rows], np.int64).reshape(-1, len(COLUMNS))
+
+
+def _counted(
+    keywords: Keywords,
+    reference: str,
+    hypothesis: str,
+    edits: Sequence[Edit],
+    all_errors: int | None = None,
+    expected: Sequence[Occurrence] | None = None,
+) -> tuple[int, ...]:
+    found = keywords.compare(reference, hypothesis, expected)
+    if all_errors is None:
+        all_errors = sum(edit.errors for edit in edits)
+    if not found.expected and not found.heard:
+        return 0, 0, 0, 0, 0, 0, all_errors, len(reference)
     on_keywords = _errors_on(found.expected, edits)
     if on_keywords:  # another alignment may have fewer
         on_keywords = _fewest_errors_on(found.expected, reference, hypothesis)
     characters = len(covered(found.expected))
-    return KeywordCounts(
-        errors=max(on_keywords, 1 if found.missed else 0) + len(covered(found.false)),
-        characters=characters,
-        expected=len(found.expected),
-        heard=len(found.heard),
-        recalled=len(found.heard) - len(found.false),
-        false=len(found.false),
-        outside_errors=all_errors - on_keywords,
-        outside_characters=len(reference) - characters,
+    return (
+        max(on_keywords, 1 if found.missed else 0) + len(covered(found.false)),
+        characters,
+        len(found.expected),
+        len(found.heard),
+        len(found.heard) - len(found.false),
+        len(found.false),
+        all_errors - on_keywords,
+        len(reference) - characters,
     )
 
 
@@ -106,25 +142,26 @@ class FalseAlarms(NamedTuple):
 
 
 def false_alarms(
-    references: Sequence[str], counts: Sequence[KeywordCounts], durations_s: Sequence[float | None]
+    references: Sequence[str], table: np.ndarray, durations_s: Sequence[float | None]
 ) -> FalseAlarms:
     """Count the false keywords of utterances in which no keyword was said, per hour of their audio.
 
-    references: as scored by characters; counts: of the same utterances; durations_s: None where not known.
+    references: as scored by characters; table: keyword_table of the same utterances; durations_s: None where
+    not known.
     """
-    speech: list[tuple[KeywordCounts, float | None]] = []
-    silence: list[tuple[KeywordCounts, float | None]] = []
-    for reference, count, duration_s in zip(references, counts, durations_s, strict=True):
-        if not count.expected:
-            (speech if reference else silence).append((count, duration_s))
-    return FalseAlarms(_per_hour(speech), _per_hour(silence))
+    unsaid = table[:, COLUMNS.index("expected")] == 0
+    silent = np.array([not reference for reference in references], dtype=bool)
+    false = table[:, COLUMNS.index("false")]
+    speech, silence = np.flatnonzero(unsaid & ~silent), np.flatnonzero(unsaid & silent)
+    return FalseAlarms(_per_hour(speech, false, durations_s), _per_hour(silence, false, durations_s))
 
 
-def _per_hour(utterances: list[tuple[KeywordCounts, float | None]]) -> FalseKeywords:
-    timed = [(count.false, duration_s) for count, duration_s in utterances if duration_s is not None]
+def _per_hour(places: np.ndarray, false: np.ndarray, durations_s: Sequence[float | None]) -> FalseKeywords:
+    timed = [(int(false[i]), duration_s) for i in places if (duration_s := durations_s[i]) is not None]
     seconds = sum(duration_s for _, duration_s in timed)
-    false = sum(number for number, _ in timed)
-    return FalseKeywords(false, seconds / SECONDS_PER_HOUR, len(utterances) - len(timed))
+    return FalseKeywords(
+        sum(number for number, _ in timed), seconds / SECONDS_PER_HOUR, len(places) - len(timed)
+    )
 
 
 def _ratio(part: float, whole: float) -> float | None:

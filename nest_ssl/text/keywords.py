@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nest_ssl.text.scored_text import scored_characters
-from nest_ssl.text.scripts import UNSPACED
+from nest_ssl.text.scripts import UNSPACED, UNSPACED_RANGES
 
 DEFINITION = (
     "KWER = (errors on keyword characters + characters of falsely inserted keywords) / keyword characters of "
@@ -40,8 +41,8 @@ class Comparison(NamedTuple):
     keyword that stands more often in one text than in the other, the last ones are missed or false.
     """
 
-    expected: list[Occurrence]
-    heard: list[Occurrence]
+    expected: Sequence[Occurrence]
+    heard: Sequence[Occurrence]
     missed: list[Occurrence]
     false: list[Occurrence]
 
@@ -75,6 +76,7 @@ class Keywords:
         for one in self._keywords:
             lengths.setdefault(one[0], set()).add(len(one))
         self._lengths = {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}
+        self._starts = _starts(lengths)
 
     def find(self, text: str) -> list[Occurrence]:
         """Give every place of a keyword in a scored text, by start, at one start the longest first.
@@ -85,8 +87,9 @@ class Keywords:
         without spaces excepted.
         """
         found = []
-        for start, first in enumerate(text):
-            for length in self._lengths.get(first, ()):
+        for place in self._starts.finditer(text):
+            start = place.start()
+            for length in self._lengths[text[start]]:
                 end = start + length
                 keyword = self._keywords.get(text[start:end])
                 if keyword is None or end > len(text):
@@ -95,9 +98,15 @@ class Keywords:
                     found.append(Occurrence(start, end, keyword))
         return found
 
-    def compare(self, reference: str, hypothesis: str) -> Comparison:
-        """Find the keywords of two scored texts, and those that only one of them has (see Comparison)."""
-        expected, heard = self.find(reference), self.find(hypothesis)
+    def compare(
+        self, reference: str, hypothesis: str, expected: Sequence[Occurrence] | None = None
+    ) -> Comparison:
+        """Find the keywords of two scored texts, and those that only one of them has (see Comparison).
+
+        expected: what `find` gave for the reference, where it is known.
+        """
+        expected = self.find(reference) if expected is None else expected
+        heard = expected if hypothesis == reference else self.find(hypothesis)
         return Comparison(expected, heard, _beyond(expected, heard), _beyond(heard, expected))
 
 
@@ -131,7 +140,17 @@ def covered(occurrences: Iterable[Occurrence]) -> set[int]:
     return {place for o in occurrences for place in range(o.start, o.end)}
 
 
+def _starts(firsts: Iterable[str]) -> re.Pattern[str]:
+    """Give a pattern of the places where a text has one of `firsts`, but few of those within a word."""
+    within = [first for first in firsts if _of_word(first) and not _is_mark(first)]
+    anywhere = [first for first in firsts if first not in within]
+    parts = [f"(?<![^\\W{UNSPACED_RANGES}])[{re.escape(''.join(within))}]"] if within else []
+    return re.compile("|".join(parts + ([f"[{re.escape(''.join(anywhere))}]"] if anywhere else [])))
+
+
 def _beyond(these: Sequence[Occurrence], others: Sequence[Occurrence]) -> list[Occurrence]:
+    if not these or these is others:
+        return []
     matched = Counter(o.keyword for o in others)
     rest = []
     for occurrence in these:

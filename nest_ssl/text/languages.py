@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from nest_ssl.text.scripts import text_length
 
@@ -18,6 +19,7 @@ _LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
 _PARTS = re.compile(r"[-_,/ ]+")
 
 
+@lru_cache(maxsize=256)
 def known_language(stated: str | None) -> str | None:
     """Give the two-letter code of a stated language: zh of zh-CN, cmn, Mandarin or zh-en; None of unknown.
 

@@ -8,7 +8,7 @@ import unicodedata
 from nest_ssl.text.chinese_numbers import chinese_numbers
 from nest_ssl.text.languages import CHINESE, ENGLISH
 from nest_ssl.text.normalization import CharacterTable
-from nest_ssl.text.scripts import UNSPACED
+from nest_ssl.text.scripts import UNSPACED_RANGES
 from nest_ssl.text.spoken_numbers import PERCENT, POINT, digits_of_words, spoken_numbers
 
 # Singular and plural in English, and in Chinese.
@@ -40,7 +40,7 @@ _CHINESE_DATE = re.compile(r"(?<!\d)(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?!\d)")
 _CHINESE_TIME = re.compile(r"(?<![\d:])(\d{1,2}):([0-5]\d)(?![\d:])分?")
 _DEGREES = re.compile(r"(?<=\d) ?°c?", re.IGNORECASE)
 _LATIN_WORDS = re.compile(r"[A-Za-z]+(?:[ '-][A-Za-z]+)*")
-_SPACE_BY_CHINESE = re.compile(rf"(?<=\d) | (?=\d)|(?<={UNSPACED.pattern}) | (?={UNSPACED.pattern})")
+_SPACE_BY_CHINESE = re.compile(rf" (?:(?<=[\d{UNSPACED_RANGES}] )|(?=[\d{UNSPACED_RANGES}]))")
 _ENGLISH_POINT = re.compile(r"(?<=\d) point (?=\d)")
 _BESIDE = re.compile(r"(?<![A-Za-z\d])\d+(?: +\d+)+(?![A-Za-z\d])")
 

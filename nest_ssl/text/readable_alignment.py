@@ -22,9 +22,23 @@ def readable_edits(reference: str, hypothesis: str) -> list[Edit]:
     said, heard = reference.split(), hypothesis.split()
     if said == heard or not said or not heard or len(said) * len(heard) > LARGEST:
         return alignments([reference], [hypothesis], "words")[0]
-    rows, unit, replaced = _costs(said, heard)
-    kinds = []
+    # what both end with is equal in the alignment that the way back finds
     i, j = len(said), len(heard)
+    while i and j and said[i - 1] == heard[j - 1]:
+        i, j = i - 1, j - 1
+    kinds = ["equal"] * (len(said) - i)
+    if i and j and said[: i - 1] == heard[: j - 1]:  # one word is another: there is one way
+        kinds.append("substitute")
+        i, j = i - 1, j - 1
+    elif i and said[: i - 1] == heard[:j]:
+        kinds.append("delete")
+        i -= 1
+    elif j and said[:i] == heard[: j - 1]:
+        kinds.append("insert")
+        j -= 1
+    if said[:i] == heard[:j]:
+        return _runs(["equal"] * i + kinds[::-1])
+    rows, unit, replaced = _costs(said[:i], heard[:j])
     while i or j:
         cost = rows[i][j]
         if i and j and cost == rows[i - 1][j - 1] + replaced[i - 1, j - 1]:

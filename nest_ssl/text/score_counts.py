@@ -9,10 +9,10 @@ import numpy as np
 
 from nest_ssl.text.error_rates import Edit, alignments, edit_distances
 from nest_ssl.text.hypotheses import Utterance
-from nest_ssl.text.keyword_counts import FalseAlarms, KeywordCounts, false_alarms, keyword_counts
-from nest_ssl.text.keywords import KeywordLists, Keywords, covered
+from nest_ssl.text.keyword_counts import COLUMNS, FalseAlarms, false_alarms, keyword_table
+from nest_ssl.text.keywords import KeywordLists, Keywords, Occurrence, covered
 from nest_ssl.text.reading import Languages
-from nest_ssl.text.scored_text import ScoringRules
+from nest_ssl.text.scored_text import ScoringRules, words_of
 
 CHUNK = 2000  # utterances between two steps of a progress bar
 METRICS = ("cer", "wer", "kwer", "cer_outside_keywords")
@@ -22,14 +22,13 @@ METRICS = ("cer", "wer", "kwer", "cer_outside_keywords")
 class Counts:
     """Of one field of one system, utterance by utterance.
 
-    hypotheses: as scored by characters, and `edits` their alignments.  errors: (N, C) int64, in the order of
-    Counter.columns.  keywords: by domain.
+    hypotheses: as scored by characters.  errors: (N, C) int32, in the order of Counter.columns.  keywords: by
+    domain, as keyword_counts.keyword_table.
     """
 
     hypotheses: list[str]
-    edits: list[list[Edit]]
     errors: np.ndarray
-    keywords: dict[str, list[KeywordCounts]] = field(default_factory=dict)
+    keywords: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Counter:
@@ -37,7 +36,8 @@ class Counter:
 
     keys, durations_s, characters, words: (N,) of the references, the texts as scored.
     languages: by which language's rules texts are read.
-    domains: name -> keywords, the first is what KWER is of.  columns: what `errors` and `totals` count:
+    domains: name -> keywords, the first is what KWER is of; expected: where they stand in each reference.
+    columns: what `errors` and `totals` count:
     "cer", "wer", with keywords "kwer" and "cer_outside_keywords", and "kwer NAME" of domains after the first.
     totals: (N, C) int64, the units that errors are counted over.
     """
@@ -51,14 +51,15 @@ class Counter:
         self.languages = Languages(said)
         self.durations_s = [utterance.duration_s for utterance in said]
         texts = [utterance.text for utterance in said]
-        self.characters = self._scored(rules.characters, texts)
-        self.words = self._scored(rules.words, texts)
+        self.characters = self._scored(texts)
+        self.words = [words_of(text) for text in self.characters]
         self.domains: dict[str, Keywords] = dict(keywords) if keywords is not None else {}
+        self.expected = {name: self._expected(listed) for name, listed in self.domains.items()}
         self.columns = ["cer", "wer"]
         sizes = [[len(text) for text in self.characters], [len(text.split()) for text in self.words]]
         if self.domains:
             first, *others = self.domains
-            within = {name: self._within(listed) for name, listed in self.domains.items()}
+            within = {name: [len(covered(o)) for o in found] for name, found in self.expected.items()}
             self.columns += ["kwer", "cer_outside_keywords", *(f"kwer {name}" for name in others)]
             outside = [size - inside for size, inside in zip(sizes[0], within[first], strict=True)]
             sizes += [within[first], outside, *(within[name] for name in others)]
@@ -71,9 +72,8 @@ class Counter:
 
     def count(self, texts: Sequence[str], advance: Callable[[int], object] | None = None) -> Counts:
         """Count the errors of (N,) hypotheses as written; `advance` is told how many more are done."""
-        found = Counts(
-            [], [], np.zeros((len(texts), len(self.columns)), np.int64), {n: [] for n in self.domains}
-        )
+        keywords = {name: np.zeros((len(texts), len(COLUMNS)), np.int32) for name in self.domains}
+        found = Counts([], np.zeros((len(texts), len(self.columns)), np.int32), keywords)
         for start in range(0, len(texts), CHUNK):
             end = min(start + CHUNK, len(texts))
             self._count(texts, start, end, found)
@@ -83,24 +83,33 @@ class Counter:
 
     def _count(self, texts: Sequence[str], start: int, end: int, found: Counts) -> None:
         said = self.characters[start:end]
-        heard = self._scored(self.rules.characters, texts[start:end], start)
-        words = self._scored(self.rules.words, texts[start:end], start)
-        edits = alignments(said, heard, "characters")
-        columns = [
-            [sum(edit.errors for edit in one) for one in edits],
-            edit_distances(self.words[start:end], words, "words"),
+        heard = self._scored(texts[start:end], start)
+        errors = edit_distances(said, heard, "characters")
+        columns: list[Sequence[int] | np.ndarray] = [
+            errors,
+            edit_distances(self.words[start:end], map(words_of, heard), "words"),
         ]
+        edits = self._edits_at_keywords(said, heard, start)
         for name, listed in self.domains.items():
-            counts = [keyword_counts(listed, *pair) for pair in zip(said, heard, edits, strict=True)]
-            columns.append([count.errors for count in counts])
+            table = keyword_table(listed, said, heard, errors, edits, self.expected[name][start:end])
+            found.keywords[name][start:end] = table
+            columns.append(table[:, COLUMNS.index("errors")])
             if len(columns) == 3:
-                columns.append([count.outside_errors for count in counts])
-            found.keywords[name] += counts
-        found.errors[start:end] = np.array(columns, dtype=np.int64).T
+                columns.append(table[:, COLUMNS.index("outside_errors")])
+        found.errors[start:end] = np.array(columns).T
         found.hypotheses.extend(heard)
-        found.edits.extend(edits)
 
-    def false_alarms(self, counts: Sequence[KeywordCounts]) -> FalseAlarms:
+    def _edits_at_keywords(self, said: Sequence[str], heard: Sequence[str], start: int) -> list[list[Edit]]:
+        """Align the pairs whose reference has a keyword of the first domain, which has those of all."""
+        edits: list[list[Edit]] = [[]] * len(said)
+        for expected in [self.expected[name] for name in self.domains][:1]:
+            places = [i for i in range(len(said)) if expected[start + i]]
+            aligned = alignments([said[i] for i in places], [heard[i] for i in places], "characters")
+            for i, one in zip(places, aligned, strict=True):
+                edits[i] = one
+        return edits
+
+    def false_alarms(self, counts: np.ndarray) -> FalseAlarms:
         """Give the false keywords per hour of speech without keywords and of silence."""
         return false_alarms(self.characters, counts, self.durations_s)
 
@@ -117,24 +126,22 @@ class Counter:
             "words": int(sums[1]),
         }
         if self.domains:
-            listed = next(iter(self.domains.values()))
-            facts["keywords"] = len(listed.words)
-            facts["keyword_occurrences"] = sum(len(listed.find(text)) for text in self.characters)
+            first = next(iter(self.domains))
+            facts["keywords"] = len(self.domains[first].words)
+            facts["keyword_occurrences"] = sum(map(len, self.expected[first]))
             facts["keyword_characters"] = int(sums[2])
         return facts
 
     def unsaid(self) -> list[str]:
         """Give the keywords that stand in no reference, of the first domain."""
-        listed = next(iter(self.domains.values()), None)
-        if listed is None:
-            return []
-        said = {found.keyword for text in self.characters for found in listed.find(text)}
-        return [word for word in listed.words if word not in said]
+        for name, listed in self.domains.items():
+            said = {found.keyword for here in self.expected[name] for found in here}
+            return [word for word in listed.words if word not in said]
+        return []
 
-    def _scored(
-        self, cut: Callable[[str, str | None], str], texts: Sequence[str], start: int = 0
-    ) -> list[str]:
-        return [cut(text, self.languages.of(text, place)) for place, text in enumerate(texts, start)]
+    def _scored(self, texts: Sequence[str], start: int = 0) -> list[str]:
+        of = self.languages.of
+        return [self.rules.characters(text, of(text, place)) for place, text in enumerate(texts, start)]
 
-    def _within(self, listed: Keywords) -> list[int]:
-        return [len(covered(listed.find(text))) for text in self.characters]
+    def _expected(self, listed: Keywords) -> list[Sequence[Occurrence]]:
+        return [listed.find(text) or () for text in self.characters]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from nest_ssl.text.error_rates import Edit
+from nest_ssl.text.error_rates import Edit, alignments
 from nest_ssl.text.keyword_counts import FalseAlarms
 from nest_ssl.text.score_counts import Counter
 from nest_ssl.text.scores import HEADLINE, DomainScore, Group, Rate, Row, Scores
@@ -54,7 +54,7 @@ def utterance_rows(scores: Scores) -> Iterator[dict[str, Any]]:
         lost = dict.fromkeys(row.outputs.missing, "missing") | row.outputs.errors
         for i, key in enumerate(counter.keys):
             said, heard = counter.characters[i], row.counts.hypotheses[i]
-            edits = row.counts.edits[i]
+            [edits] = alignments([said], [heard], "characters")
             utterance = scores.references[key]
             found = {
                 "system": row.system,
@@ -68,7 +68,7 @@ def utterance_rows(scores: Scores) -> Iterator[dict[str, Any]]:
                 "characters": len(said),
                 "words": int(counter.totals[i, 1]),
                 "word_errors": int(row.counts.errors[i, 1]),
-                "keywords": _keywords(counter, said, heard),
+                "keywords": _keywords(counter, i, heard),
                 "conditions": scores.conditions[i],
             }
             if utterance.facts.get("offset"):
@@ -143,15 +143,15 @@ def _edit(edit: Edit, said: str, heard: str) -> list[str]:
     ]
 
 
-def _keywords(counter: Counter, said: str, heard: str) -> dict[str, list[str]] | None:
-    if not counter.domains:
-        return None
-    found = next(iter(counter.domains.values())).compare(said, heard)
-    return {
-        "expected": [o.keyword for o in found.expected],
-        "missed": [o.keyword for o in found.missed],
-        "false": [o.keyword for o in found.false],
-    }
+def _keywords(counter: Counter, place: int, heard: str) -> dict[str, list[str]] | None:
+    for name, listed in counter.domains.items():
+        found = listed.compare(counter.characters[place], heard, counter.expected[name][place])
+        return {
+            "expected": [o.keyword for o in found.expected],
+            "missed": [o.keyword for o in found.missed],
+            "false": [o.keyword for o in found.false],
+        }
+    return None
 
 
 def _without_nan(value: Any) -> Any:

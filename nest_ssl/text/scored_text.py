@@ -11,13 +11,13 @@ from nest_ssl.text.fillers import without_fillers
 from nest_ssl.text.languages import CHINESE, known_language, language_of
 from nest_ssl.text.normalization import CharacterTable, without_punctuation
 from nest_ssl.text.numbers import one_spelling, read_marks
-from nest_ssl.text.scripts import UNSPACED
+from nest_ssl.text.scripts import UNSPACED, UNSPACED_RANGES
 from nest_ssl.text.simplified import to_simplified
 
 KEPT = 1 << 16  # texts whose scored form is remembered: references are scored once for each system
 PASSES = 8  # two are the rule: the second changes nothing
 
-_BESIDE_UNSPACED = re.compile(f"(?<={UNSPACED.pattern}) | (?={UNSPACED.pattern})")
+_BESIDE_UNSPACED = re.compile(f" (?:(?<=[{UNSPACED_RANGES}] )|(?=[{UNSPACED_RANGES}]))")
 _APART = CharacterTable(lambda character: f" {character} " if UNSPACED.match(character) else character)
 _SELECTORS = re.compile(
     "[\ufe00-\ufe0f\U000e0100-\U000e01ef]"
@@ -76,7 +76,7 @@ class ScoringRules:
 
     def words(self, text: str, language: str | None = None) -> str:
         """Give the text whose words, between spaces, WER counts: the same text, cut into words."""
-        return _cut(_scored(self, text, language), " ")
+        return words_of(_scored(self, text, language))
 
     def described(self) -> list[str]:
         """Give a sentence for each rule that is on, in the order of their application."""
@@ -115,6 +115,11 @@ def scored_characters(text: str, language: str | None = None) -> str:
 def scored_words(text: str, language: str | None = None) -> str:
     """Give the text whose words, between spaces, WER counts, by the default rules."""
     return DEFAULT.words(text, language)
+
+
+def words_of(characters: str) -> str:
+    """Cut a text as CER counts it into the words that WER counts."""
+    return _cut(characters, " ")
 
 
 @lru_cache(maxsize=KEPT)

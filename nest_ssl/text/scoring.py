@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from nest_ssl.text.bootstrap import ROUNDS, interval, resampled_rates, summed_by_unit, unit_numbers
+from nest_ssl.text.bootstrap import ROUNDS, intervals, resampled_rates, summed_by_unit, unit_numbers
 from nest_ssl.text.comparisons import add_gains, add_steps, comparisons, usual_pairs
 from nest_ssl.text.conditions import CONDITIONS, NOT_STATED, conditions_of, groups
 from nest_ssl.text.hypotheses import System, Utterance, outputs_of
@@ -130,20 +130,15 @@ def _add_rates(result: Scores, units: np.ndarray | None, progress: Progress) -> 
         samples = resampled_rates(errors, totals, result.rounds, result.seed, advance)
     samples = samples.reshape(result.rounds, len(rows), len(counter.columns))
     for i, row in enumerate(rows):
-        rates = [
-            Rate(
-                int(row.counts.errors[:, j].sum()),
-                int(counter.totals[:, j].sum()),
-                *interval(samples[:, i, j]),
-            )
-            for j in range(len(counter.columns))
-        ]
+        sums = zip(row.counts.errors.sum(axis=0), counter.totals.sum(axis=0), strict=True)
+        bounds = intervals(samples[:, i])
+        rates = [Rate(int(wrong), int(of), *bound) for (wrong, of), bound in zip(sums, bounds, strict=True)]
         row.rates = {
             metric: rates[counter.columns.index(metric)] for metric in METRICS if metric in counter.columns
         }
         for domain, counts in row.counts.keywords.items():
             row.keywords[domain] = DomainScore(
-                rates[counter.column(domain)], sum(counts, KeywordCounts()), counter.false_alarms(counts)
+                rates[counter.column(domain)], KeywordCounts.total(counts), counter.false_alarms(counts)
             )
     return samples
 
@@ -176,13 +171,13 @@ def _add_group(result: Scores, units: np.ndarray | None, name: str, value: str, 
         result.condition_rounds,
         result.seed,
     )
+    bounds = intervals(samples)
     seconds = [result.counter.durations_s[place] or 0.0 for place in places]
     for i, row in enumerate(result.rows):
         rates = {}
         for j, column in enumerate(columns):
-            bounds = interval(samples[:, i * len(columns) + j])
             rates[result.counter.columns[int(column)]] = Rate(
-                int(errors[i][:, j].sum()), int(totals[:, j].sum()), *bounds
+                int(errors[i][:, j].sum()), int(totals[:, j].sum()), *bounds[i * len(columns) + j]
             )
         group = Group(len(places), sum(seconds) / 3600, len(totals) < FEW, rates)
         row.conditions.setdefault(name, {})[value] = group

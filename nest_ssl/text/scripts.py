@@ -9,12 +9,15 @@ from functools import lru_cache
 LETTERS_PER_SYLLABLE = 3.0  # English running speech: 4.7 letters and 1.5 syllables a word
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_HAN = re.compile("[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_KANA = re.compile("[\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fd-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
+_HAN_RANGES = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_KANA_RANGES = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fd-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+_HAN = re.compile(f"[{_HAN_RANGES}]")
+_KANA = re.compile(f"[{_KANA_RANGES}]")
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff]")
 
 # Scripts that are written without spaces between words; ー lengthens a kana and is no syllable of its own.
-UNSPACED = re.compile(f"{_HAN.pattern}|{_KANA.pattern}|ー")
+UNSPACED_RANGES = f"{_HAN_RANGES}{_KANA_RANGES}ー"
+UNSPACED = re.compile(f"[{UNSPACED_RANGES}]")
 
 _SYLLABIC = re.compile("|".join(script.pattern for script in (_HAN, _KANA, _HANGUL)))
 

@@ -121,7 +121,10 @@ def _converter() -> Callable[[str, str, float], str]:
         ) from error
 
     def convert(text: str, language: str, alone: float) -> str:
-        # a lone surrogate is no text to the library, which is compiled
+        try:
+            return alpha2digit(text, language, alone)
+        except UnicodeEncodeError:  # a lone surrogate is no text to the library, which is compiled
+            pass
         return re.sub("[^\ud800-\udfff]+", lambda found: alpha2digit(found.group(), language, alone), text)
 
     return convert

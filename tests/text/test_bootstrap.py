@@ -12,6 +12,7 @@ from scipy import stats
 
 from nest_ssl.text.bootstrap import (
     interval,
+    intervals,
     paired_p_value,
     permutation_p_value,
     resampled_rates,
@@ -47,8 +48,19 @@ def test_the_same_seed_gives_the_same_draws_and_chunks_do_not_matter(monkeypatch
     totals = np.full((50, 2), 9)
     whole = resampled_rates(errors, totals, 300, seed=7)
     monkeypatch.setattr("nest_ssl.text.bootstrap.CHUNK_CELLS", 700)
+    monkeypatch.setattr("nest_ssl.text.bootstrap.DRAWN_CELLS", 150)
     np.testing.assert_array_equal(resampled_rates(errors, totals, 300, seed=7), whole)
     assert not np.array_equal(resampled_rates(errors, totals, 300, seed=8), whole)
+
+
+def test_intervals_of_columns_are_those_of_each_alone():
+    rates = np.random.default_rng(0).random((101, 3))
+    rates[::2, 1] = np.nan
+    rates[:, 2] = np.nan
+    found = intervals(rates)
+    assert found[0] == tuple(np.quantile(rates[:, 0], [0.025, 0.975]))
+    assert found[1] == tuple(np.quantile(rates[1::2, 1], [0.025, 0.975])) == interval(rates[:, 1])
+    assert all(math.isnan(bound) for bound in found[2])
 
 
 def test_columns_are_paired():
