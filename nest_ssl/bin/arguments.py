@@ -167,6 +167,12 @@ def device(text: str) -> torch.device:
     return found
 
 
+def check_exists(path: Path) -> None:
+    """Raise FileNotFoundError for a file or folder that is not there."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+
+
 def channel(text: str) -> int | str:
     if text != "average" and not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor average")

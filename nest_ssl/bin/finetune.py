@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     check_inputs(config)
     check_installed()  # validation needs it: better missed now than after the first hundred steps
 
-    # the words are right: only now torch, which takes seconds
+    # the words and files are right: only now torch, which takes seconds
     from nest_ssl.bin.finetune_run import finetune
     from nest_ssl.training.distributed import launch
 

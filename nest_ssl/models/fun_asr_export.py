@@ -14,7 +14,6 @@ from torch import Tensor
 from nest_ssl.checkpoints.encoder_only import encoder_only
 from nest_ssl.checkpoints.funasr_dir import (
     ModelDir,
-    is_model_dir,
     read_model_dir,
     read_weights,
 )
@@ -45,17 +44,6 @@ class FunASRSource:
     @property
     def config(self) -> dict[str, Any]:
         return self.folder.config
-
-
-def fun_asr_folder(path: str | os.PathLike) -> Path | None:
-    """The Fun-ASR directory that `path` is, or that a run of nest_ssl.bin.finetune left in it; else None.
-
-    The run's own config.yaml looks like that of a model directory, and names the weights it began with.
-    """
-    for folder in (Path(path) / "model", Path(path)):
-        if is_model_dir(folder):
-            return folder
-    return None
 
 
 def read_fun_asr(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -68,6 +69,9 @@ def initialise(
 
 def initial_sections(source: str | os.PathLike) -> dict[str, Any]:
     """The sections `preprocessor` and `encoder` of a checkpoint; ValueError if it states none."""
+    if not Path(source).exists():
+        raise FileNotFoundError(f"{source} does not exist")
+
     from nest_ssl.checkpoints.source import read_source
 
     config = read_source(source).config
@@ -76,17 +80,25 @@ def initial_sections(source: str | os.PathLike) -> dict[str, Any]:
     return {key: config[key] for key in ("preprocessor", "encoder")}
 
 
-def initialise_from_config(model: nn.Module, config: DictConfig | Mapping[str, Any]) -> list[str]:
+def initialise_from_config(
+    model: nn.Module, config: DictConfig | Mapping[str, Any], include: Iterable[str] = ()
+) -> list[str]:
     """Do what the top-level `init_from_...` key of a configuration says; gives the account's lines.
 
     The value is a path, or {name: {path, include, exclude, strict}} for parts of several files, loaded in
-    order.  `strict` is true unless said otherwise (NeMo: always false).  Without such a key nothing is done.
+    order.  `strict` is true unless said otherwise (NeMo: always false).  `include` stands for that of a file
+    without one.  Without such a key nothing is done.
     """
     lines = []
-    for key, path, include, exclude, strict in _entries(config):
-        account = initialise(model, path, include, exclude, strict)
+    for key, path, own, exclude, strict in _entries(config):
+        account = initialise(model, path, own or include, exclude, strict)
         lines.append(f"{key} {path}: {account.told()}")
     return lines
+
+
+def initial_sources(config: DictConfig | Mapping[str, Any]) -> list[str]:
+    """The files that the `init_from_...` key of a configuration names, in order; none without such a key."""
+    return [path for _, path, *_ in _entries(config)]
 
 
 def check_init_keys(config: DictConfig | Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nest_ssl.bin import export
+from nest_ssl.bin import export, export_run
 from nest_ssl.checkpoints.encoder_only import encoder_only
 from nest_ssl.checkpoints.nemo_archive import read_artifacts, read_nemo, write_nemo
 from nest_ssl.checkpoints.source import Source, read_source
@@ -170,11 +170,11 @@ def test_a_ctc_model_keeps_its_tokenizer(tmp_path):
 def test_a_configuration_of_training_tells_its_class(tmp_path):
     section = dict(small_ctc_model().cfg)
     source = Source(tmp_path, "training checkpoint", {**section, "target": None}, {})
-    assert export.with_target(source).target.endswith(".EncDecCTCModelBPE")
+    assert export_run.with_target(source).target.endswith(".EncDecCTCModelBPE")
     with pytest.raises(ValueError, match=r"final\.nemo or best\.nemo"):
-        export.complete_artifacts(source, {"tokenizer": {"dir": "exp/tokenizer"}})
+        export_run.complete_artifacts(source, {"tokenizer": {"dir": "exp/tokenizer"}})
     contrastive = Source(tmp_path, "training checkpoint", {"loss_list": {}, "encoder": {}}, {})
-    assert export.with_target(contrastive).target.endswith(".SpeechEncDecSelfSupervisedModel")
+    assert export_run.with_target(contrastive).target.endswith(".SpeechEncDecSelfSupervisedModel")
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nest_ssl.bin.preflight import context_of, parse
+from nest_ssl.bin.preflight import parse
+from nest_ssl.bin.preflight_run import context_of
 from nest_ssl.preflight.run import Context
 from tests.preflight.planted import World, template, world_in
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import yaml
 
-from nest_ssl.bin.preflight import context_of, parse
+from nest_ssl.bin.preflight import parse
+from nest_ssl.bin.preflight_run import context_of
 from nest_ssl.preflight.report import Report
 from nest_ssl.preflight.run import Context, run_checks
 from tests.fun_asr_tiny import make_corpus, make_model_dir, message

@@ -2,14 +2,15 @@
 
 import pytest
 
-from nest_ssl.bin.preflight import context_of, parse
+from nest_ssl.bin.preflight import parse
+from nest_ssl.bin.preflight_run import context_of
 from nest_ssl.preflight.run import run_checks
 from tests.preflight.planted import World
 
 
 @pytest.fixture
 def large_world(world, monkeypatch) -> World:
-    monkeypatch.setattr("nest_ssl.bin.preflight.REAL_BYTES", 0)
+    monkeypatch.setattr("nest_ssl.bin.preflight_run.REAL_BYTES", 0)
     return world
 
 

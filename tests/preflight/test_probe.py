@@ -2,7 +2,8 @@
 
 import torch
 
-from nest_ssl.bin.preflight import context_of, parse
+from nest_ssl.bin.preflight import parse
+from nest_ssl.bin.preflight_run import context_of
 from nest_ssl.preflight.run import run_checks
 
 
