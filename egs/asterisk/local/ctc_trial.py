@@ -7,9 +7,10 @@ meet the same load of the machine.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
+
+from verbs import run_verb
 
 from nest_ssl.files.atomic import replaced
 
@@ -39,10 +40,10 @@ def main() -> None:
         *(arguments.nest_settings.split() if start == "nest" else []),
     ]
     refuse_other_settings(out, settings)
-    verb("finetune_ctc", "--config", arguments.config, *settings)
+    run_verb("finetune_ctc", "--config", arguments.config, *settings)
     for kind in HELD_OUT:
         what = ["--manifest", arguments.labels / f"heldout_{kind}.jsonl", "--out", out / f"{kind}.jsonl"]
-        verb("transcribe", "--model", out / "final.nemo", *what, "--summary", out / f"{kind}.json")
+        run_verb("transcribe", "--model", out / "final.nemo", *what, "--summary", out / f"{kind}.json")
 
 
 def refuse_other_settings(out: Path, settings: list[str]) -> None:
@@ -58,12 +59,6 @@ def refuse_other_settings(out: Path, settings: list[str]) -> None:
 
 def trials(seeds: str) -> list[tuple[int, str]]:
     return [(int(seed), start) for seed in seeds.split() for start in STARTS]
-
-
-def verb(name: str, *words: object) -> None:
-    done = subprocess.run([sys.executable, "-m", f"nest_ssl.bin.{name}", *map(str, words)], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ Some systems transcribe a further set, with the same weight.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
+
+from verbs import run_verb
 
 SOME_ROWS_FAILED = 3  # of nest_ssl.bin.decode: all rows are written, some with "error"
 
@@ -29,24 +29,19 @@ def main() -> None:
     model = arguments.exp / (run or name) / "model"
     weight = out / f"{name}.weight.json"
     chosen = ["--tune-on", arguments.dev, "--weight-out", weight]
-    status = decode(model, arguments.test, out / f"{name}.jsonl", arguments.beam, chosen)
-    if status == 0 and name in arguments.further_systems:
+    decode(model, arguments.test, out / f"{name}.jsonl", arguments.beam, chosen)
+    if name in arguments.further_systems:
         suffix, _, manifest = arguments.further.partition("=")
-        out = out / f"{name}_{suffix}.jsonl"
-        status = decode(model, manifest, out, arguments.beam, ["--ctc-weight", weight])
-    sys.exit(status)
+        decode(model, manifest, out / f"{name}_{suffix}.jsonl", arguments.beam, ["--ctc-weight", weight])
 
 
-def decode(model: Path, manifest: str, out: Path, beam: str, weight: list[object]) -> int:
-    """Give the exit status, 0 also where single rows failed."""
+def decode(model: Path, manifest: str, out: Path, beam: str, weight: list[object]) -> None:
+    """Write the texts of a manifest; ends this program if that fails, but not where single rows failed."""
     words = ["--model", model, "--manifest", manifest, "--out", out, "--fresh-if-changed"]
     words += ["--mode", "joint", "--beam", beam, *weight]
     words += ["--gate", "level"]  # a CTC branch trained for a minute may hear nobody at all
-    command = [sys.executable, "-m", "nest_ssl.bin.decode", *map(str, words)]
-    status = subprocess.run(command, check=False).returncode
-    if status == SOME_ROWS_FAILED:
+    if run_verb("decode", *words, accepted=(0, SOME_ROWS_FAILED)) == SOME_ROWS_FAILED:
         print(f"{out.stem}: rows with errors are counted as empty texts by the stage score")
-    return 0 if status == SOME_ROWS_FAILED else status
 
 
 if __name__ == "__main__":

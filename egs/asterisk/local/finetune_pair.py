@@ -7,14 +7,9 @@ from training longer, not from telephone speech.
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from nest_ssl.files.atomic import replaced
-from nest_ssl.files.digests import file_digest
+from verbs import begin, run_verb
 
 
 def main() -> None:
@@ -29,23 +24,11 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="++KEY=VALUE")
     arguments = parser.parse_intermixed_args()
     i = arguments.number - 1
-    model, out = arguments.models[i], arguments.out[i]
+    model, train, out = arguments.models[i], arguments.train[i], arguments.out[i]
     words = ["--part", arguments.part, "--config", arguments.config, "--model", model]
-    words += ["--train", arguments.train[i], "--valid", arguments.valid[i], "--out", out, *arguments.settings]
-    begin(out, [str(word) for word in words], [arguments.config, model / "model.pt", arguments.train[i]])
-    command = [sys.executable, "-m", "nest_ssl.bin.finetune", *map(str, words)]
-    sys.exit(subprocess.run(command, check=False).returncode)
-
-
-def begin(out: Path, words: list[str], files: Sequence[str | Path]) -> None:
-    """A run goes on where it stopped, if it was begun with these words and contents of files; else anew."""
-    lines = [*words, *(f"{file} {file_digest(Path(file))}" for file in files)]
-    path, text = out / "settings.txt", "\n".join(lines) + "\n"
-    if out.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != text):
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    words += ["--train", train, "--valid", arguments.valid[i], "--out", out, *arguments.settings]
+    begin(out, words, [arguments.config, model / "model.pt", train])
+    run_verb("finetune", *words)
 
 
 if __name__ == "__main__":
