@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from nest_ssl.bin.arguments import ROOT, Parser
 from nest_ssl.bin.terminal import run, share_terminal
 from nest_ssl.config import apply_overrides, load_config, resolved
-from nest_ssl.models.initialisation import initial_sections
+from nest_ssl.models.initialisation import INIT_KEYS, initial_sections, initial_sources
 from nest_ssl.text.error_rates import check_installed
 from nest_ssl.training.options import (
     CHECKPOINT_ADDITIONS,
@@ -38,7 +38,7 @@ from nest_ssl.training.options import (
 )
 from nest_ssl.training.run_directory import log_directory
 
-SECTIONS = ("name", "init_from_nemo_model", "init_config_from", "model", "trainer", "exp_manager", "hydra")
+SECTIONS = ("name", *INIT_KEYS, "init_config_from", "model", "trainer", "exp_manager", "hydra")
 MODEL_ADDITIONS: dict[str, Any] = {
     "encoder_lr_factor": 1.0,
     "layer_lr_decay": 1.0,
@@ -84,7 +84,7 @@ def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
     additions = OmegaConf.create(
         {
             "name": "default",
-            "init_from_nemo_model": None,
+            **dict.fromkeys(INIT_KEYS),
             "init_config_from": None,
             "model": MODEL_ADDITIONS,
             "trainer": TRAINER_ADDITIONS,
@@ -92,7 +92,7 @@ def configuration(path: Path, overrides: Sequence[str]) -> DictConfig:
         }
     )
     config = load_config(path, overrides, defaults=additions)
-    source = config.init_from_nemo_model or config.init_config_from
+    source = config.init_config_from or next(iter(initial_sources(config)), None)
     if source:
         # The file's sections stand in for the YAML's; what the command line says is said of them.
         config = load_config(path, defaults=additions)

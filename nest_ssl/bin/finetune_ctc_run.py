@@ -15,18 +15,18 @@ from nest_ssl.bin.arguments import ROOT
 from nest_ssl.bin.terminal import start_logging
 from nest_ssl.bin.training_run import end_run, resume, start_log, trainer_of
 from nest_ssl.checkpoints.safetensors_dir import read_safetensors
-from nest_ssl.checkpoints.state import LoadAccount, load_state
+from nest_ssl.checkpoints.state import load_state
 from nest_ssl.data.speech_to_text import SpeechToTextDataset, SpeechToTextLoader
 from nest_ssl.data.speech_to_text_config import speech_to_text_from_config
 from nest_ssl.models.ctc_models import EncDecCTCModelBPE
-from nest_ssl.models.initialisation import initialise
+from nest_ssl.models.initialisation import initialise_from_config
 from nest_ssl.text.ctc_labels import frames_needed
 from nest_ssl.training.checkpoint import Checkpoints
 from nest_ssl.training.distributed import Ranks
 from nest_ssl.training.loop import Stopped
 from nest_ssl.training.run_directory import RunLock, write_environment
 
-TAKEN = ("preprocessor.", "encoder.")  # of the model to start from
+TAKEN = ("preprocessor.", "encoder.")  # of a model to start from, where no include says otherwise
 
 
 def finetune(ranks: Ranks, argument: Any) -> int:
@@ -41,9 +41,6 @@ def finetune(ranks: Ranks, argument: Any) -> int:
 
     torch.manual_seed(options.seed)
     model = EncDecCTCModelBPE(cfg=config.model)
-    account: LoadAccount | None = None
-    if config.init_from_nemo_model:
-        account = initialise(model, config.init_from_nemo_model, include=TAKEN)
     train_data, validation_data = datasets(config.model, model, options.seed, ranks)
     model = model.to(ranks.device)
     if options.sync_batchnorm and ranks.world_size > 1 and ranks.device.type == "cuda":
@@ -54,11 +51,13 @@ def finetune(ranks: Ranks, argument: Any) -> int:
         config, config_yaml, model, data_sets, folder, options, experiment, ranks, "finetune"
     )
     resumed = resume(trainer, ranks, experiment)
+    started_from = [] if resumed else initialise_from_config(model, config, TAKEN)
     if ranks.is_main:
         write_environment(folder, ranks, ROOT, command)
     run_log = start_log(trainer, folder, config_yaml, ranks, experiment, resumed) if ranks.is_main else None
     if run_log and not resumed:
-        run_log.message(f"initial weights: {account.told() if account else f'random, seed {options.seed}'}")
+        for line in started_from or [f"random, seed {options.seed}"]:
+            run_log.message(f"initial weights: {line}")
     try:
         trainer.fit(run_log)
         if run_log:

@@ -58,7 +58,7 @@ def finetune(corpus: Path, run: Path, *more: str) -> str:
 
 def test_a_nest_encoder_is_fine_tuned_decoded_and_read_for_features(corpus, tmp_path, capsys):
     log = finetune(corpus, tmp_path / "run", f"init_from_nemo_model={corpus}/nest.nemo")
-    assert re.search(r"initial weights: loaded .*; 0 missing; 0 unexpected; .*\(decoder\)", log)
+    assert re.search(r"initial weights: init_from_nemo_model .*: loaded .*; 0 missing; 0 un.*\(decoder\)", log)
     assert "{'without text': 1, \"text longer than the encoder's frames\": 1}" in log
     assert "val_cer" in log and "val_wer" in log
     model = EncDecCTCModelBPE.restore_from(tmp_path / "run" / "best.nemo")
@@ -110,9 +110,28 @@ def test_the_same_encoder_with_random_weights_is_another_start(corpus, tmp_path)
     assert model.cfg.encoder.subsampling_conv_channels == 8
 
 
+def test_parts_of_several_files_are_taken_as_in_pre_training(corpus, tmp_path):
+    log = finetune(
+        corpus,
+        tmp_path / "run",
+        f"init_from_ptl_ckpt={{low: {{path: '{corpus}/nest.nemo', exclude: [layers.1]}}}}",
+        f"+init_from_ptl_ckpt.top.path='{corpus}/nest.nemo'",
+        "+init_from_ptl_ckpt.top.include=[encoder.layers.1]",
+        "trainer.max_steps=1",
+    )
+    lines = re.findall(r"initial weights: (\S+) .*: loaded (\d+) tensors", log)
+    assert [name for name, _ in lines] == ["init_from_ptl_ckpt.low", "init_from_ptl_ckpt.top"]
+    taken = [key for key in nest_model().state_dict() if key.startswith(("encoder.", "preprocessor."))]
+    top = [key for key in taken if key.startswith("encoder.layers.1")]
+    assert [int(count) for _, count in lines] == [len(taken) - len(top), len(top)]
+    model = EncDecCTCModelBPE.restore_from(tmp_path / "run" / "final.nemo")
+    assert model.cfg.encoder.d_model == nest_model().cfg.encoder.d_model
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("init_from_pretrained_model=nvidia/x", r"not fetched by name here; download .*nvidia/x"),
         ("model.tokenizer.dir=nowhere", r"nowhere.*does not exist; python -m nest_ssl\.bin\.tokenizer"),
         ("+model.train_ds.noise_manifest=x", r"model\.train_ds\.noise_manifest is no option"),
         ("+model.train_ds.is_tarred=true", r"model\.train_ds\.is_tarred=True is not supported"),

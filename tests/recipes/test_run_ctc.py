@@ -129,7 +129,7 @@ def test_both_starts_are_trained_scored_and_tabled_and_a_second_call_does_nothin
             assert scores["cer"] > 0
         log = (trial / "train.log").read_text()
         assert "finished at step 2" in log
-        assert ("initial weights: loaded" in log) == trial.name.startswith("nest")
+        assert ("initial weights: init_from_nemo_model " in log) == trial.name.startswith("nest")
         assert ("initial weights: random, seed" in log) == trial.name.startswith("random")
 
     status, output = run(data, exp, *options)
