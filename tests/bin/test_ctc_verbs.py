@@ -58,7 +58,9 @@ def finetune(corpus: Path, run: Path, *more: str) -> str:
 
 def test_a_nest_encoder_is_fine_tuned_decoded_and_read_for_features(corpus, tmp_path, capsys):
     log = finetune(corpus, tmp_path / "run", f"init_from_nemo_model={corpus}/nest.nemo")
-    assert re.search(r"initial weights: init_from_nemo_model .*: loaded .*; 0 missing; 0 un.*\(decoder\)", log)
+    assert re.search(
+        r"initial weights: init_from_nemo_model .*: loaded .*; 0 missing; 0 un.*\(decoder\)", log
+    )
     assert "{'without text': 1, \"text longer than the encoder's frames\": 1}" in log
     assert "val_cer" in log and "val_wer" in log
     model = EncDecCTCModelBPE.restore_from(tmp_path / "run" / "best.nemo")
