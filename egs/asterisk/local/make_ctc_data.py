@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
+from labels import add_split_options, usable_rows, write_sets
+
 from nest_ssl.bin.terminal import run
-from nest_ssl.files.atomic import replaced
-from nest_ssl.files.manifest import read_rows, write_rows
-from nest_ssl.files.rows import audio_path, split_of, split_position
+from nest_ssl.files.manifest import read_rows
+from nest_ssl.files.rows import split_of, split_position
 
 SOURCES = {"wideband": "prompts.jsonl", "gsm": "prompts_gsm.jsonl", "telephone": "telephone.jsonl"}
 
@@ -24,8 +24,8 @@ SOURCES = {"wideband": "prompts.jsonl", "gsm": "prompts_gsm.jsonl", "telephone":
 def main(argv: list[str]) -> int:
     arguments = parse(argv)
     dropped: Counter[str] = Counter()
-    rows = {name: labelled(arguments, name, dropped) for name in {*arguments.train_audio, "wideband", "gsm"}}
-    out = arguments.out
+    versions = dict.fromkeys((*arguments.train_audio, "wideband", "gsm"))
+    rows = {name: labelled(arguments, name, dropped) for name in versions}
     sets = {
         "train": [
             row
@@ -38,41 +38,15 @@ def main(argv: list[str]) -> int:
         "heldout_gsm": of_split(rows["gsm"], arguments, "dev", "test"),
     }
     refuse_heard(arguments.pretrain, {row["key"] for row in sets["heldout_wideband"]})
-    out.mkdir(parents=True, exist_ok=True)
-    report = {}
-    for name, chosen in sets.items():
-        if not chosen:
-            raise ValueError(f"no prompt is in {name}; raise --dev, --test or --label-share")
-        write_rows(out / f"{name}.jsonl", chosen)
-        report[name] = {
-            "prompts": len(chosen),
-            "minutes": round(sum(row["duration"] for row in chosen) / 60, 2),
-            "characters": sum(len(row["text"]) for row in chosen),
-        }
-        print(name, *(f"{key} {value}" for key, value in report[name].items()))
-    report["dropped"] = dict(dropped)
-    print("dropped", dict(dropped))
-    with replaced(out / "labels.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_sets(sets, dropped, arguments.out / "labels.json", "raise --dev, --test or --label-share")
     return 0
 
 
 def labelled(arguments: argparse.Namespace, name: str, dropped: Counter[str]) -> list[dict]:
-    """The rows of one version of the prompts that can be trained on or scored; paths relative to --out."""
-    manifest = arguments.data / SOURCES[name]
-    found = []
-    for _, row in read_rows(manifest):
-        if row.get("lang") != arguments.lang:
-            continue
-        if not row.get("text"):
-            dropped[f"{name}: without text"] += 1
-        elif not arguments.min_duration <= row["duration"] <= arguments.max_duration:
-            dropped[f"{name}: shorter or longer than wanted"] += 1
-        else:
-            path = audio_path(row, manifest)
-            kept = {key: row[key] for key in ("duration", "text", "lang", "key", "id") if key in row}
-            found.append({"audio_filepath": os.path.relpath(path, arguments.out), **kept})
-    return found
+    """The rows of one version of the prompts that can be trained on or scored."""
+    kept = ("audio_filepath", "duration", "text", "lang", "key", "id")
+    rows = usable_rows(arguments.data / SOURCES[name], arguments, name, dropped)
+    return [{key: row[key] for key in kept if key in row} for row in rows]
 
 
 def refuse_heard(pretrain: Path, held_out: set[str]) -> None:
@@ -103,12 +77,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the prompts' manifests")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pretrain", type=Path, required=True, help="nest.json of the pre-trained model")
-    parser.add_argument("--lang", default="en")
-    parser.add_argument("--dev", type=float, required=True)
-    parser.add_argument("--test", type=float, required=True)
-    parser.add_argument("--split-seed", type=int, required=True)
-    parser.add_argument("--min-duration", type=float, default=0.5)
-    parser.add_argument("--max-duration", type=float, default=20.0)
+    add_split_options(parser)
     parser.add_argument("--train-audio", nargs="+", choices=sorted(SOURCES), default=["wideband"])
     parser.add_argument("--label-share", type=float, default=1.0)
     parser.add_argument("--label-seed", type=int, default=0)

@@ -12,15 +12,14 @@ held out for the test is in no version and no language in any manifest of a trai
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections import Counter
 from pathlib import Path
 
+from labels import add_split_options, usable_rows, write_sets
+
 from nest_ssl.bin.terminal import run
-from nest_ssl.files.atomic import replaced
-from nest_ssl.files.manifest import read_rows, write_rows
-from nest_ssl.files.rows import audio_path, split_of
+from nest_ssl.files.manifest import read_rows
+from nest_ssl.files.rows import split_of
 from nest_ssl.text.normalization import TextNormalizer
 
 SPLITS = ("train", "dev", "test")
@@ -44,47 +43,27 @@ def main(argv: list[str]) -> int:
     held_out = {row["key"] for row in sets["test_wideband"]}
     for manifest in arguments.pretrain:
         refuse_heard({row.get("key") for _, row in read_rows(manifest)}, held_out, str(manifest))
-    report: dict = {}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, chosen in sets.items():
-        if not chosen:
-            raise ValueError(f"no prompt is in {name}; raise --dev or --test, or lower them for train")
+    for name, rows in sets.items():
         if not name.startswith("test"):
-            refuse_heard({row["key"] for row in chosen}, held_out, name)
-        write_rows(arguments.out / f"{name}.jsonl", chosen)
-        report[name] = {
-            "prompts": len(chosen),
-            "minutes": round(sum(row["duration"] for row in chosen) / 60, 2),
-            "characters": sum(len(row["text"]) for row in chosen),
-        }
-        print(name, *(f"{key} {value}" for key, value in report[name].items()))
-    report["dropped"] = dict(dropped)
-    print("dropped", dict(dropped))
-    with replaced(arguments.out / "report.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            refuse_heard({row["key"] for row in rows}, held_out, name)
+    way_out = "raise --dev or --test, or lower them for train"
+    write_sets(sets, dropped, arguments.out / "report.json", way_out)
     return 0
 
 
 def labelled(
     manifest: Path, arguments: argparse.Namespace, version: str, dropped: Counter[str]
 ) -> list[dict]:
-    """The rows of one manifest that can be trained on or scored; paths relative to --out."""
-    normalize = TextNormalizer()
-    found = []
-    for _, row in read_rows(manifest):
-        if row.get("lang") != arguments.lang:
-            continue
-        text = normalize(row.get("text") or "")
-        if not text:
-            dropped[f"{version}: without text"] += 1
-        elif not arguments.min_duration <= row["duration"] <= arguments.max_duration:
-            dropped[f"{version}: shorter or longer than wanted"] += 1
-        else:
-            path = os.path.relpath(audio_path(row, manifest), arguments.out)
-            identity = f"{manifest.stem}/{row['id']}"  # two channels of a prompt have the same id
-            kept = {key: row[key] for key in KEPT if key in row}
-            found.append({"audio_filepath": path, "text": text, **kept, "id": identity})
-    return found
+    """The rows of one manifest that can be trained on or scored, their texts normalised."""
+    return [
+        {
+            "audio_filepath": row["audio_filepath"],
+            "text": row["text"],
+            **{key: row[key] for key in KEPT if key in row},
+            "id": f"{manifest.stem}/{row['id']}",  # two channels of a prompt have the same id
+        }
+        for row in usable_rows(manifest, arguments, version, dropped, TextNormalizer())
+    ]
 
 
 def split_of_row(row: dict, arguments: argparse.Namespace) -> str:
@@ -111,12 +90,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--pretrain", type=Path, nargs="*", default=[], help="what the encoder was trained on"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--lang", default="en")
-    parser.add_argument("--dev", type=float, required=True)
-    parser.add_argument("--test", type=float, required=True)
-    parser.add_argument("--split-seed", type=int, required=True)
-    parser.add_argument("--min-duration", type=float, default=0.5)
-    parser.add_argument("--max-duration", type=float, default=20.0)
+    add_split_options(parser)
     return parser.parse_args(argv)
 
 

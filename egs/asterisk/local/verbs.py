@@ -1,4 +1,4 @@
-"""What the scripts of the trainings share: calling a verb, and beginning a run anew where settings changed."""
+"""What the scripts of the trainings share: calling a verb, and beginning anew where settings changed."""
 
 from __future__ import annotations
 
