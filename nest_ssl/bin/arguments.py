@@ -152,19 +152,27 @@ class _Show(argparse.Action):
         parser.exit()
 
 
-def device(text: str) -> torch.device:
-    """A device that is there: cpu, cuda, cuda:1, mps."""
+def device(text: str) -> str:
+    """The name of a device that is there: cpu, cuda, cuda:1, mps."""
+    if text == "cpu":
+        return text  # sure without torch
     import torch
 
     try:
-        found = torch.device(text)
-        torch.empty(0, device=found)
+        torch.empty(0, device=torch.device(text))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(
             f"{text!r} cannot be used ({reason}); take cpu, or cuda where there is a GPU"
         ) from error
-    return found
+    return text
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name; without one a GPU if there is one."""
+    import torch
+
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def check_exists(path: Path) -> None:

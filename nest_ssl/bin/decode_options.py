@@ -13,9 +13,9 @@ from nest_ssl.bin.arguments import Parser, Rare, channel, device, output_file
 from nest_ssl.bin.finetune_config import WITHOUT_EFFECT, given_keys
 from nest_ssl.checkpoints.funasr_dir import ModelDir
 from nest_ssl.data.prompts import PromptSettings
+from nest_ssl.decoding.fun_asr_gate import GATES
 from nest_ssl.decoding.fun_asr_items import PromptOptions, read_hotwords
-from nest_ssl.decoding.fun_asr_joint import JointWeights
-from nest_ssl.decoding.fun_asr_recognizer import GATES, MODES
+from nest_ssl.decoding.fun_asr_joint import MODES, JointWeights
 from nest_ssl.preflight.context import Context
 from nest_ssl.preflight.keys import check_keys
 
@@ -152,7 +152,8 @@ def refuse_unread_words(words: Sequence[str], directory: ModelDir) -> None:
     """ValueError for a ++key=value word that nobody reads in decoding, with the known key that is nearest, or
     the option that is meant; FunASR's words about its own program are told and left."""
     given = given_keys(words)
-    for finding in check_keys(Context(directory.config, directory.path, overrides=given)):
+    device: Any = None  # keys alone are looked at; the default would load torch
+    for finding in check_keys(Context(directory.config, directory.path, overrides=given, device=device)):
         if finding.level == "error" and finding.code == "KEY.unknown":
             raise ValueError(f"++{finding.what}. {finding.cure}")
     for key, value in given.items():

@@ -14,7 +14,6 @@ feature_filepath and feature_frames.  The same command again goes on with what i
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from nest_ssl.bin.terminal import run
 from nest_ssl.decoding.recordings import recordings_of_manifests
 
 MODES = ("cat", "sum", "mean", "avg", "max", "min", "none", "weighted_sum")  # of modules/feature_aggregation
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:

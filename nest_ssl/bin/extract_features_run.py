@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from nest_ssl.bin.arguments import chosen_device
 from nest_ssl.bin.terminal import progress_bar
 from nest_ssl.checkpoints.state import tensors_digest
 from nest_ssl.decoding.recordings import Recording, padded_batches
@@ -25,7 +26,7 @@ SETTINGS, ROWS = "settings.json", "features.jsonl"
 
 def extract_features(arguments: argparse.Namespace, recordings: list[Recording]) -> int:
     """Write what is missing of the features, and the rows that name them all; gives the exit status."""
-    device = arguments.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(arguments.device)
     model, config = feature_model(arguments.model, arguments.layers, arguments.mode, arguments.weights)
     model = model.to(device)
     settings = {

@@ -17,7 +17,6 @@ Settings are changed by KEY=VALUE words as in Hydra (+KEY= adds, ~KEY removes).
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ from nest_ssl.bin.terminal import run, start_logging
 from nest_ssl.config import apply_overrides, load_config, resolved, suggestion
 from nest_ssl.files.manifest import check_is_file
 from nest_ssl.models.initialisation import initial_sections
-
-log = logging.getLogger(__name__)
 
 INIT_KEYS = ("encoders", "llm", "whole_pieces", "tokenizer_from", "ctc_ranks_from")
 ENCODER_KEYS = ("audio_encoder", "audio_encoder_conf", "frontend", "frontend_conf")

@@ -22,8 +22,6 @@ from nest_ssl.text.byte_tokenizers import END_OF_TURN, PADDING, write_byte_ranks
 from nest_ssl.text.normalization import TextNormalizer
 
 UNHEARD = -8.0  # bias of a CTC unit that the texts do not have
-
-
 LLM_FOLDER = "Qwen3-0.6B"  # the published layout's name
 
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nest_ssl.bin import finetune_config
+from nest_ssl.bin.arguments import chosen_device
 from nest_ssl.checkpoints.funasr_dir import read_model_dir
 from nest_ssl.checkpoints.funasr_load import load_weights
 from nest_ssl.config import apply_overrides, load_config, resolved
@@ -33,7 +34,7 @@ EXPECTED = (ValueError, OSError, ModuleNotFoundError)
 
 def context_of(arguments: argparse.Namespace) -> Context:
     """Read as much as can be read; what fails is a finding, not the end."""
-    where = arguments.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    where = chosen_device(arguments.device)
     error: Exception | None = None
     model = None
     try:

@@ -17,7 +17,7 @@ import json
 import time
 from pathlib import Path
 
-from nest_ssl.bin.arguments import Parser, channel, check_exists, device, output_file
+from nest_ssl.bin.arguments import Parser, channel, check_exists, chosen_device, device, output_file
 from nest_ssl.bin.terminal import run
 from nest_ssl.decoding.recordings import recordings_of_files, recordings_of_manifests
 from nest_ssl.files.atomic import replaced
@@ -36,12 +36,10 @@ def main(argv: list[str]) -> int:
     )
 
     # the words and files are right: only now torch, which takes seconds
-    import torch
-
     from nest_ssl.bin.transcribe_run import summarize, transcribe
     from nest_ssl.models.ctc_models import EncDecCTCModelBPE
 
-    device = arguments.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(arguments.device)
     model = EncDecCTCModelBPE.restore_from(arguments.model).to(device).eval()
     started = time.monotonic()
     rows = transcribe(model, recordings, device, arguments)
