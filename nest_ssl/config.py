@@ -7,7 +7,7 @@ import difflib
 import inspect
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,15 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], name: str) -
         needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if needed and key not in arguments:
             raise ValueError(f"{name}.{key}: {_name(target)} needs this key")
+
+
+def leaves(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give ("a.b.c", value) for every value of nested settings; of an empty mapping, the mapping itself."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def suggestion(key: str, known: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from nest_ssl.config import apply_overrides, build, has_key, load_config, resolved
+from nest_ssl.config import apply_overrides, build, has_key, leaves, load_config, resolved
 
 YAML = """
 name: NEST
@@ -132,6 +132,11 @@ class Thing:
 
 
 TARGETS = {"nemo.collections.asr.modules.Thing": Thing}
+
+
+def test_leaves_are_values_under_dotted_keys():
+    settings = {"a": {"b": 1, "c": {"d": [2]}}, "e": None, "f": {}}
+    assert dict(leaves(settings)) == {"a.b": 1, "a.c.d": [2], "e": None, "f": {}}
 
 
 def test_a_target_is_built_from_the_table_only():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from nest_ssl.bin.terminal import SECONDS_PER_LINE, in_log, progress_bar
+from nest_ssl.files.clock import clock
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,6 @@ def training_bars(name: str) -> Callable[..., tqdm]:
         return progress_bar(total, "step", name, initial, lines=False)
 
     return bar
-
-
-def clock(seconds: float) -> str:
-    """Give h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 @contextmanager

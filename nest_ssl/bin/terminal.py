@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nest_ssl.bin.messages import error_line, is_screen, start_logging, uses_colour
+from nest_ssl.files.clock import clock
 
 SECONDS_PER_LINE = 60.0  # of progress in a log
 
@@ -122,8 +123,7 @@ class _LinesNowAndThen(tqdm):
             words.append(f"({100 * self.n / self.total:.1f} %)")
         words.append(f"{self._shown(rate)}/s" if self.unit == "B" else f"{rate:.3g} {self.unit}/s")
         if self.total and rate > 0:
-            minutes, seconds = divmod(round(max(0.0, self.total - self.n) / rate), 60)
-            words.append(f"eta {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
+            words.append(f"eta {clock(max(0.0, self.total - self.n) / rate)}")
         return " ".join(words)
 
     def _shown(self, count: float) -> str:

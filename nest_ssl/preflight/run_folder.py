@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from nest_ssl.config import leaves
 from nest_ssl.preflight.context import Context
 from nest_ssl.preflight.report import Finding, shown
 
@@ -91,17 +92,9 @@ def changed_settings(out: Path, config: Mapping[str, Any]) -> list[str]:
         former = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, OSError, UnicodeDecodeError):
         return [f"{path} is not readable"]
-    before, now = dict(_leaves(former)), dict(_leaves(config))
+    before, now = dict(leaves(former)), dict(leaves(config))
     return [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() & now.keys())
         if before[key] != now[key] and not key.startswith(MAY_DIFFER)
     ]
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nest_ssl.checkpoints.funasr_dir import file_path_metas
+from nest_ssl.checkpoints.funasr_layout import CONFIG, CONFIGURATION, WEIGHTS
+from nest_ssl.checkpoints.funasr_load import CTC_PREFIXES
+from nest_ssl.checkpoints.funasr_weights import check_fetched, is_hub_name
 from nest_ssl.preflight.context import Context
 from nest_ssl.preflight.report import Finding, shown
 
-HUB = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")  # owner/name, as of ModelScope and Hugging Face
-POINTER = b"version https://git-lfs"
-WEIGHTS, CONFIG, CONFIGURATION = "model.pt", "config.yaml", "configuration.json"
 SPECIAL = ("<|im_start|>", "<|im_end|>")
-CTC = ("ctc_decoder.", "ctc.")
 RANDOM = (
     "FunASR prints one line at most, goes on with random weights, and the loss starts near ln(vocabulary)."
 )
@@ -43,7 +41,7 @@ def _directory(context: Context) -> Iterator[Finding]:
         return
     folder = Path(folder)
     if not folder.is_dir():
-        hub = HUB.match(str(folder)) is not None
+        hub = is_hub_name(folder)
         yield Finding(
             "error",
             "P2.hub" if hub else "P2.directory",
@@ -97,29 +95,27 @@ def _directory(context: Context) -> Iterator[Finding]:
 def _configuration(folder: Path) -> Iterator[Finding]:
     path = folder / CONFIGURATION
     try:
-        metas = json.loads(path.read_bytes()).get("file_path_metas", {})
-    except (ValueError, AttributeError) as error:
+        _, absent = file_path_metas(folder)
+    except ValueError as error:
         yield Finding(
             "error",
             "P2.configuration",
-            f"{path} is no JSON object: {error}",
+            str(error),
             "It says where the files of the model are.",
             "Copy it from the published model.",
         )
         return
-    for key, name in _leaves(metas):
-        if isinstance(name, str) and not (folder / name).exists():
-            weights = key == "init_param"
-            yield Finding(
-                "error",
-                "P2.missing",
-                f"{path} names {key}: {name}, and {folder / name} does not exist",
-                f"FunASR passes over a file that is not there without a word. {RANDOM}"
-                if weights
-                else "FunASR passes over a file that is not there without a word and looks elsewhere, or "
-                "nowhere.",
-                f"Copy {name} into {folder}: the whole model is to be downloaded, not only its small files.",
-            )
+    for key, name in absent.items():
+        yield Finding(
+            "error",
+            "P2.missing",
+            f"{path} names {key}: {name}, and {folder / name} does not exist",
+            f"FunASR passes over a file that is not there without a word. {RANDOM}"
+            if key == "init_param"
+            else "FunASR passes over a file that is not there without a word and looks elsewhere, or "
+            "nowhere.",
+            f"Copy {name} into {folder}: the whole model is to be downloaded, not only its small files.",
+        )
 
 
 def _init_param(context: Context) -> Iterator[Finding]:
@@ -131,7 +127,7 @@ def _init_param(context: Context) -> Iterator[Finding]:
         if path.is_file():
             yield from _pointer(path)
         return
-    hub = HUB.match(str(given)) is not None and path.suffix == ""
+    hub = is_hub_name(path)
     yield Finding(
         "error",
         "P2.init_param",
@@ -144,27 +140,16 @@ def _init_param(context: Context) -> Iterator[Finding]:
 
 
 def _pointer(path: Path) -> Iterator[Finding]:
-    with path.open("rb") as file:
-        start = file.read(64)
-    if start.startswith(POINTER):
+    try:
+        check_fetched(path)
+    except ValueError as error:
         yield Finding(
             "error",
             "P2.pointer",
-            f"{path} is {path.stat().st_size} bytes of text: a Git LFS pointer",
-            "The repository was cloned without git-lfs, so the weights were not fetched.",
-            "Run git lfs install && git lfs pull in the clone, or download the file itself.",
-        )
-    elif start.lstrip()[:1] == b"<":
-        yield Finding(
-            "error",
-            "P2.pointer",
-            f"{path} is a web page, not weights: {start[:40]!r}",
-            "The download was answered with an error or log-in page.",
-            "Download the file again.",
-        )
-    elif not start:
-        yield Finding(
-            "error", "P2.pointer", f"{path} is empty", "The download or copy broke off.", "Copy it again."
+            str(error),
+            "A clone without git-lfs, or a download that was answered with a log-in page or broke off, leaves "
+            "such a file.",
+            "Run git lfs install && git lfs pull in the clone, or download the file again.",
         )
 
 
@@ -206,7 +191,7 @@ def _parts(context: Context) -> Iterator[Finding]:
             "Take the llm.* of the base: nest_ssl.bin.export merges them; or train again with "
             '++train_conf.effective_save_name_excludes="None".',
         )
-    if context.config.get("ctc_decoder") and not any(name.startswith(CTC) for name in names):
+    if context.config.get("ctc_decoder") and not any(name.startswith(CTC_PREFIXES) for name in names):
         part = context.part
         level: Any = "warning" if part in ("adaptor", "all") else "note"
         yield Finding(
@@ -281,11 +266,3 @@ def _finite(tensor: torch.Tensor) -> bool:
     """True if every value is finite; a sum is enough to see it, and reads the memory once."""
     total = tensor.detach().sum(dtype=torch.float32 if tensor.dtype != torch.float64 else None)
     return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor.detach()).all())
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items() if isinstance(node, dict) else ():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -21,10 +21,10 @@ from nest_ssl.report.score_figures import rate_text
 from nest_ssl.report.score_view import score_view
 from nest_ssl.report.scores_file import MAIN, ScoredSet, headline_rows
 from nest_ssl.report.spectrograms import Example, channel_facts, channel_sides
-from nest_ssl.report.timeline import duration_text, timeline
+from nest_ssl.report.timeline import timeline
 from nest_ssl.report.training_figures import run_figures, shared_figures
 from nest_ssl.report.utterance_views import Utterance, worst_utterances
-from nest_ssl.report.words import p_value
+from nest_ssl.report.words import p_value, spelled
 from nest_ssl.text.keywords import DEFINITION
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -97,7 +97,7 @@ def _environment() -> Environment:
         number=_number,
         chance=_chance,
         percent=lambda value: "–" if finite(value) is None else f"{100 * value:.1f} %",
-        took=lambda value: "–" if finite(value) is None else duration_text(value),
+        took=lambda value: "–" if finite(value) is None else spelled(value),
         typeset=_typeset,
         breaks=_breaks,
         visible=lambda text: text.replace(" ", "␣"),

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from nest_ssl.files.system import process_is_alive
-from nest_ssl.report.runs import Run, finite, read_runs
+from nest_ssl.report.runs import Run, finite, read_runs, wall_clock
 from nest_ssl.report.stages import StageState, read_holder, read_stages
 
 QUIET_S = 60.0  # a training that logs more often than that is not called quiet before
@@ -115,7 +115,7 @@ def live_run(run: Run, now: datetime) -> LiveRun:
     else:
         state = "stopped" if run.train or run.validation else "nothing logged"
     eta = _seconds(str(last.get("eta", ""))) if state == "trains" else None
-    logged = _time(last.get("time"))
+    logged = wall_clock(last.get("time"))
     if eta is not None and logged is not None:
         eta = max(0.0, eta - max(0.0, (now - logged).total_seconds()))
     quiet = state == "trains" and age is not None and age > max(QUIET_S, QUIET_INTERVALS * usual)
@@ -187,8 +187,8 @@ def _key_metrics(last: Mapping[str, Any], checked: Mapping[str, Any]) -> dict[st
 
 
 def _usual_interval(run: Run) -> float:
-    times = [time for row in (*run.train[-20:], *run.validation[-5:]) if (time := _time(row.get("time")))]
-    times.sort()
+    rows = (*run.train[-20:], *run.validation[-5:])
+    times = sorted(time for row in rows if (time := wall_clock(row.get("time"))))
     gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
     return median(gaps) if gaps else QUIET_S
 
@@ -212,13 +212,6 @@ def _seconds(clock: str) -> float | None:
         return None
     hours, minutes, seconds = map(int, clock.split(":"))
     return 3600.0 * hours + 60 * minutes + seconds
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(value)).replace(tzinfo=None)
-    except ValueError:
-        return None
 
 
 def _tail(path: Path) -> str:

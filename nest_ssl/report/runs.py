@@ -14,6 +14,9 @@ from typing import Any
 
 import yaml
 
+from nest_ssl.config import leaves
+from nest_ssl.report.json_lines import read_json_lines
+
 DEPTH = 4  # levels below exp/TAG where run directories are looked for
 PASSED_BY = {"checkpoints", "tensorboard", "model", "decode", "log"}
 
@@ -93,11 +96,11 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     faults: list[str] = []
     rows = _metrics(folder / "metrics.jsonl", faults)
     env = _mapping(folder / "env.json", json.loads, faults)
-    settings = dict(_leaves(_mapping(folder / "config.yaml", _yaml, faults)))
+    settings = dict(leaves(_mapping(folder / "config.yaml", _yaml, faults)))
     train = [row for row in rows if row.get("kind") == "train"]
     validation = [row for row in rows if row.get("kind") == "validation"]
-    times = [time for row in rows if (time := _time(row.get("time"))) is not None]
-    begun = [time for time in (_time(env.get("started")), *times[:1]) if time is not None]
+    times = [time for row in rows if (time := wall_clock(row.get("time"))) is not None]
+    begun = [time for time in (wall_clock(env.get("started")), *times[:1]) if time is not None]
     return Run(
         name=name or folder.name,
         folder=folder,
@@ -160,25 +163,11 @@ def _written_to(run: Run) -> bool:
 def _metrics(path: Path, faults: list[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    rows, torn = [], []
     try:
-        lines = path.read_bytes().splitlines()
+        rows, torn = read_json_lines(path, grows=True)
     except OSError as error:
         faults.append(f"{path} cannot be read ({error.strerror})")
         return []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            torn.append(number)
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            torn.append(number)
-    torn = [number for number in torn if number != len(lines)]  # the last one is being written, or was torn
     if torn:
         faults.append(
             f"{path}: {len(torn)} lines are no JSON objects and are left out, the first is line {torn[0]}"
@@ -204,14 +193,6 @@ def _mapping(path: Path, parse: Any, faults: list[str]) -> dict[str, Any]:
 
 def _yaml(text: str) -> Any:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
-def _leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _figures(train: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> Figures:
@@ -259,7 +240,7 @@ def _whole(value: Any) -> int:
     return int(number) if number is not None else 0
 
 
-def _time(value: Any) -> datetime | None:
+def wall_clock(value: Any) -> datetime | None:
     """The wall clock of the machine that wrote it; metrics.jsonl has no zone, env.json has one."""
     try:
         return datetime.fromisoformat(str(value)).replace(tzinfo=None)

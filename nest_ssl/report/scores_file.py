@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nest_ssl.report.json_lines import read_json_lines
 from nest_ssl.text.scores import HEADLINE
 
 ROW_WORDS = ("system", "field", "kind")
@@ -65,20 +66,12 @@ def read_utterances(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         missing.append(f"no {path.name}, so no single utterances (nest_ssl.bin.score --utterances {path})")
         return []
-    found, torn = [], 0
-    for line in path.read_bytes().splitlines():
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict) and {"system", "key"} <= row.keys():
-            found.append(row)
-        else:
-            torn += 1
-    if torn:
-        missing.append(f"{path}: {torn} lines are no utterances of a system and are left out; score again")
+    rows, torn = read_json_lines(path)
+    found = [row for row in rows if {"system", "key"} <= row.keys()]
+    if left_out := len(torn) + len(rows) - len(found):
+        missing.append(
+            f"{path}: {left_out} lines are no utterances of a system and are left out; score again"
+        )
     return found
 
 

@@ -7,8 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from nest_ssl.files.clock import clock
 from nest_ssl.report.live import LiveRun, Shards, Status
 from nest_ssl.report.stages import StageState
+from nest_ssl.report.words import spelled
 from nest_ssl.text.alignment_file import display_width
 
 COLOURS = {
@@ -57,7 +59,7 @@ def status_lines(
             figures = "  ".join(f"{key} {_figure(value)}" for key, value in run.metrics.items())
             lines.append((f"    {run.name}: {figures}", ""))
         if run.quiet_s is not None:
-            lines.append((f"    {run.name}: no line for {spell(run.quiet_s)}; has it hung?", WARNING))
+            lines.append((f"    {run.name}: no line for {spelled(run.quiet_s)}; has it hung?", WARNING))
     lines.append(("", ""))
     lines.append((f"{status.now:%Y-%m-%d %H:%M:%S}  {_sum(status)}", ""))
     cut = [(_cut(text, width), code) for text, code in lines]
@@ -71,18 +73,6 @@ def _cut(text: str, width: int) -> str:
     while text and display_width(text) > width - 3:
         text = text[:-1]
     return text + "..."
-
-
-def spell(seconds: float) -> str:
-    """Give "12 s", "3 min 5 s", "2 h 10 min" or "3 d 4 h"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 def _painted(text: str, code: str) -> str:
@@ -116,9 +106,10 @@ def _stage_lines(status: Status) -> list[tuple[str, str]]:
 
 def _times(stage: StageState, now: datetime) -> tuple[str, str]:
     if stage.state == "running" and stage.started:
-        return f"since {stage.started:%m-%d %H:%M:%S}", spell(max(0.0, (now - stage.started).total_seconds()))
+        passed_s = max(0.0, (now - stage.started).total_seconds())
+        return f"since {stage.started:%m-%d %H:%M:%S}", spelled(passed_s)
     when = f"{stage.ended:%Y-%m-%d %H:%M:%S}" if stage.ended else ""
-    return when, "" if stage.took_s is None else spell(stage.took_s)
+    return when, "" if stage.took_s is None else spelled(stage.took_s)
 
 
 def _shards(shards: Shards) -> str:
@@ -144,7 +135,7 @@ def _run_table(runs: Sequence[LiveRun], width: int) -> list[tuple[str, str]]:
             "audio_s/s", 8, ["" if run.audio_s_per_s is None else f"{run.audio_s_per_s:.0f}" for run in runs]
         ),
         Column("mem_gb", 9, ["" if run.mem_gb is None else f"{run.mem_gb:.2f}" for run in runs]),
-        Column("eta", 3, [_clock(run.eta_s) for run in runs]),
+        Column("eta", 3, ["" if run.eta_s is None else clock(run.eta_s) for run in runs]),
     ]
     while len(columns) > 2 and 4 + sum(column.width + 2 for column in columns) - 2 > width:
         columns.remove(max(columns, key=lambda column: column.rank))
@@ -172,7 +163,7 @@ def _sum(status: Status) -> str:
     if status.stages:
         took = sum(stage.took_s or 0.0 for stage in done)
         words.append(
-            f"{len(done)} of {len(status.stages)} stages done" + (f", {spell(took)}" if done else "")
+            f"{len(done)} of {len(status.stages)} stages done" + (f", {spelled(took)}" if done else "")
         )
     if current:
         words.append(f"running: {current.number} ({current.name})")
@@ -188,10 +179,3 @@ def _sum(status: Status) -> str:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}" if abs(value) < 10000 else f"{value:.3g}"
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nest_ssl.report.stages import StageState
+from nest_ssl.report.words import spelled
 
 LEAST_PERCENT = 0.6  # of the width, so that the shortest stage is seen
 MOSTLY_WAITING = 3.0  # times the work: from here on the bars are put one after another
@@ -54,21 +55,11 @@ def timeline(stages: Sequence[StageState], now: datetime | None = None) -> Timel
         left = (span[0] - first).total_seconds() if by_clock else before
         before += seconds
         width = max(LEAST_PERCENT, 100 * seconds / whole)
-        bars.append(StageBar(stage, duration_text(seconds), min(100 * left / whole, 100 - width), width))
+        bars.append(StageBar(stage, spelled(seconds), min(100 * left / whole, 100 - width), width))
     note = f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
     if not by_clock:
         note += "; the time between stages is left out of the bars"
-    return Timeline(bars, note, duration_text(work))
-
-
-def duration_text(seconds: float) -> str:
-    """Give "2 h 05 min", "5 min 22 s" or "12 s"; "3 d 04 h" from two days on."""
-    whole = round(seconds)
-    if whole >= 48 * 3600:
-        return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+    return Timeline(bars, note, spelled(work))
 
 
 def _span(stage: StageState, now: datetime | None) -> tuple[datetime, datetime] | None:

@@ -11,8 +11,10 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def spelled(seconds: float) -> str:
-    """Give a time as recipes do: "12 s", "3 min 5 s", "2 h 10 min"."""
+    """Give a time as recipes do: "12 s", "3 min 5 s", "2 h 10 min"; from two days on "3 d 4 h"."""
     whole = int(seconds + 0.5)
+    if whole >= 48 * 3600:
+        return f"{whole // 86400} d {whole % 86400 // 3600} h"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

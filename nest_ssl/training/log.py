@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from nest_ssl.files.atomic import replaced
+from nest_ssl.files.clock import clock as short_clock
 from nest_ssl.files.system import resident_bytes
 
 # How the figures are printed in train.log; metrics.jsonl has them in full.
@@ -99,9 +100,7 @@ def clock(seconds: float) -> str:
     """Seconds as HH:MM:SS; unknown times as --:--:--."""
     if not math.isfinite(seconds):
         return "--:--:--"
-    minutes, s = divmod(int(seconds + 0.5), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours:02d}:{m:02d}:{s:02d}"
+    return short_clock(seconds).zfill(8)
 
 
 def _shown(key: str, value: Any) -> str:

@@ -11,13 +11,13 @@ import platform
 import socket
 import subprocess
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import nest_ssl
+from nest_ssl.config import leaves
 from nest_ssl.files.atomic import replaced
 from nest_ssl.files.system import lock_or_fail, usable_cpus
 from nest_ssl.training.options import ExperimentOptions
@@ -83,7 +83,7 @@ def write_configuration(folder: Path, config_yaml: str) -> list[str]:
     changes: list[str] = []
     if path.is_file():
         former = path.read_text(encoding="utf-8")
-        before, now = (dict(_leaves(yaml.safe_load(text) or {})) for text in (former, config_yaml))
+        before, now = (dict(leaves(yaml.safe_load(text) or {})) for text in (former, config_yaml))
         changes = [
             f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}"
             for key in sorted(before.keys() | now.keys())
@@ -115,14 +115,6 @@ def write_environment(folder: Path, ranks: Ranks, root: Path, command: list[str]
     }
     with replaced(folder / "env.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _version(name: str) -> str | None:

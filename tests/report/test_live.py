@@ -13,7 +13,7 @@ import pytest
 
 from nest_ssl.report.live import read_shards, read_status
 from nest_ssl.report.stages import StageState
-from nest_ssl.report.status_page import spell, status_lines
+from nest_ssl.report.status_page import status_lines
 
 NOW = datetime(2026, 11, 22, 12, 0, 0)
 
@@ -134,11 +134,3 @@ def test_colours_are_nothing_but_colours(tmp_path: Path) -> None:
     for code in ("2", "32", "33", "36", "1;31", "1;33", "1;36"):
         stripped = [line.replace(f"\033[{code}m", "") for line in stripped]
     assert stripped == plain
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7265, "2 h 1 min"), (200000, "2 d 7 h")],
-)
-def test_times_in_words(seconds: float, words: str) -> None:
-    assert spell(seconds) == words

@@ -3,10 +3,8 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from nest_ssl.report.stages import StageState
-from nest_ssl.report.timeline import duration_text, timeline
+from nest_ssl.report.timeline import timeline
 
 NINE = datetime(2026, 11, 22, 9)
 
@@ -51,17 +49,3 @@ def test_a_stage_of_no_time_is_seen_within_the_line():
 def test_no_stage_and_no_time_are_no_error():
     assert timeline([]).bars == []
     assert timeline([stage(1, None, None, "missing")]).total == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59.6, "1 min 00 s"),
-        (322, "5 min 22 s"),
-        (7500, "2 h 05 min"),
-        (3 * 86400 + 7200, "3 d 02 h"),
-    ],
-)
-def test_durations_are_written_by_their_size(seconds, text):
-    assert duration_text(seconds) == text
