@@ -36,6 +36,7 @@ vocab_size=                   # pieces of the tokenizer; empty for char
 finetune_conf=                # more KEY=VALUE settings of both fine-tunings, separated by spaces
 nest_conf=model.optim.lr=4e-3 # settings of the fine-tuning from NEST alone; random weights learn less at it
 parse_options "$@"
+numbers nj pretrain_steps label_share updates dev test split_seed vocab_size
 
 prepare_data() {
   [ "$data_is_ready" = false ] || return 0

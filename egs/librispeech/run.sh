@@ -39,6 +39,7 @@ num_workers=8         # reading processes of each GPU
 pretrain_conf=        # more KEY=VALUE settings of the pre-training, separated by spaces
 parse_options "$@"
 
+numbers num_nodes gpus_per_node batch_duration max_steps nj seed min_duration max_duration num_workers
 one_of config small medium large xlarge xxlarge
 [ "$num_nodes" = 1 ] || [ "${one_machine-}" != true ] ||
   usage_error "--num-nodes $num_nodes needs a --cmd, such as --cmd conf/slurm.sh (docs/cluster.md)"

@@ -75,8 +75,10 @@ def test_an_unknown_preset_and_a_short_list_of_steps_are_refused(checkout):
         assert "three numbers" in run(checkout, "--dry-run", "--adapt-steps", steps, status=2)
 
 
-def test_a_recogniser_that_there_is_not_is_refused_before_any_stage(checkout):
+def test_a_value_that_cannot_be_is_refused_before_any_stage(checkout):
     assert run(checkout, "--encoder", "sann", status=2) == "run.sh: --encoder sann: conformer or sanm\n"
+    assert run(checkout, "--nj", "x", status=2) == "run.sh: --nj is a number, not 'x'\n"
+    assert "give one" in run(checkout, "--deb-dir", "a", "--tarball-dir", "b", status=2)
     assert run(checkout, "--start", "net", status=2) == "run.sh: --start net: nest or random\n"
 
 

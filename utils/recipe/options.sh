@@ -185,6 +185,15 @@ one_of() {
   _usage_error "--${1//_/-} ${!1}: ${_others%, } or ${!#}"
 }
 
+# numbers NAME...: the same for options that are numbers; an empty one may have a meaning of its own.
+numbers() {
+  local _name
+  for _name in "$@"; do
+    [[ ${!_name} =~ ^-?([0-9]+\.?[0-9]*|\.[0-9]+)?([eE][-+]?[0-9]+)?$ ]] ||
+      _usage_error "--${_name//_/-} is a number, not '${!_name}'"
+  done
+}
+
 _is_one_of() {
   local _word
   for _word in "${@:2}"; do

@@ -21,6 +21,8 @@ def read_table(path: Path) -> Checksums:
     """Read a table: a header line of column names, then language, key and a digest (or -) per format."""
     with open(path, encoding="utf-8") as file:
         lines = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
+    if not lines or lines[0][:2] != ["language", "key"]:
+        raise ValueError(f"{path}: has no line of column names; git checkout brings the committed table back")
     formats = lines[0][2:]
     table = {}
     for line in lines[1:]:

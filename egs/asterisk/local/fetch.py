@@ -29,6 +29,7 @@ from nest_ssl.files.atomic import replaced
 from nest_ssl.files.download import download
 
 TIMEOUT_S = 30
+NAMED = 6  # of the archives that are missing
 WITHOUT_NETWORK = "without a network use --deb-dir DIR or --tarball-dir DIR"
 
 log = logging.getLogger("fetch")
@@ -63,11 +64,15 @@ def deb_pattern(source: Source) -> str:
 
 
 def find_archives(folder: Path, wanted: list[Source], pattern: Callable[[Source], str]) -> dict[Source, Path]:
-    """Give the archive of every source from a folder; FileNotFoundError names all that are missing."""
+    """Give the archive of every source from a folder; FileNotFoundError names those that are missing."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; it should hold the archives that README.md names")
     found = {source: sorted(folder.glob(pattern(source))) for source in wanted}
     missing = sorted({pattern(source) for source, paths in found.items() if not paths})
     if missing:
-        raise FileNotFoundError(f"{folder} lacks {len(missing)} of the archives: {', '.join(missing)}")
+        rest = f" and {len(missing) - NAMED} more (README.md)" if len(missing) > NAMED else ""
+        named = ", ".join(missing[:NAMED])
+        raise FileNotFoundError(f"{folder} lacks {len(missing)} of the archives: {named}{rest}")
     return {source: paths[-1] for source, paths in found.items()}
 
 
@@ -168,9 +173,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="folder [%(default)s]")
     parser.add_argument("--out", type=Path, required=True, help="list of the archives, JSON")
-    parser.add_argument("--deb-dir", type=Path)
-    parser.add_argument("--tarball-dir", type=Path)
-    parser.add_argument("--route", choices=("apt", "upstream"))
+    route = parser.add_mutually_exclusive_group()
+    route.add_argument("--deb-dir", type=Path, help="folder of the Debian packages")
+    route.add_argument("--tarball-dir", type=Path, help="folder of the upstream releases")
+    route.add_argument("--route", choices=("apt", "upstream"), help="[apt where there is apt-get]")
     parser.add_argument("--upstream", default=UPSTREAM, help="site of the releases [%(default)s]")
     parser.add_argument("--languages", nargs="+", choices=list(LANGUAGES), default=list(LANGUAGES))
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from archives import sound_files
 from checksums import TABLE, Checksums, digest, table_lines
-from fetch import find_archives
+from fetch import deb_pattern, find_archives
 from packages import FORMATS, LANGUAGES, TEXTS, sources
 
 from nest_ssl.bin.terminal import run
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     wanted = [source for source in sources(list(LANGUAGES), list(FORMATS)) if source.format != TEXTS]
     table: Checksums = {}
-    archives = find_archives(arguments.deb_dir, wanted, lambda source: f"{source.package}_*.deb")
+    archives = find_archives(arguments.deb_dir, wanted, deb_pattern)
     for source, archive in archives.items():
         for key, content in sound_files(archive, f".{source.format}"):
             table[source.language, source.format, key] = digest(content)

@@ -2,8 +2,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # the options, data, exp, recipe and root are those of run.sh
 
+numbers nj seed dev test min_duration max_duration max_steps batch_duration beam
 one_of encoder conformer sanm
 one_of start nest random
+[ -z "$deb_dir" ] || [ -z "$tarball_dir" ] ||
+  usage_error "--deb-dir and --tarball-dir are two ways to the same recordings; give one"
 read -ra base_parts <<<"$base_steps"
 read -ra adapt_parts <<<"$adapt_steps"
 for words in "${base_parts[*]}" "${adapt_parts[*]}"; do

@@ -11,6 +11,7 @@ for word in "$@"; do
 done
 [ -n "$wenetspeech$real_data" ] || [ "$asks_only" = true ] ||
   usage_error "give --wenetspeech PATH/WenetSpeech.json, --real-data [KIND=]PATH, or both (README.md)"
+numbers max_utterances nj num_nodes gpus_per_node seed tune
 one_of start_from previous base
 one_of accelerator auto gpu cpu
 one_of mode joint llm ctc
