@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "nest_ssl"
 # What each room may import of the others. bin, the top floor, may import every room; nothing imports bin.
 MAY_IMPORT = {
     "report": {"text", "files", "config"},
-    "preflight": {"models", "data", "text", "telephone", "files", "config"},
+    "preflight": {"models", "checkpoints", "data", "text", "telephone", "files", "config"},
     "decoding": {"models", "data", "text", "files", "config"},
     "training": {"data", "files", "config"},
     "models": {"modules", "losses", "checkpoints", "text", "config"},

@@ -42,7 +42,7 @@ from nest_ssl.checkpoints.funasr_weights import missing_weights, read_weights, w
 from nest_ssl.checkpoints.plain_yaml import read_plain_yaml
 from nest_ssl.config import apply_overrides, register_resolvers, resolved
 
-__all__ = ["ModelDir", "is_model_dir", "model_files", "read_model_dir", "read_weights"]
+__all__ = ["ModelDir", "file_path_metas", "is_model_dir", "model_files", "read_model_dir", "read_weights"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_model_dir(
             f"{config_path}: model is {stored.get('model')!r}; this is the directory of another model, only "
             f"{MODEL} is read here"
         )
-    metas, absent = _file_path_metas(directory)
+    metas, absent = file_path_metas(directory)
     merged = _merged(stored, metas, overrides, config_path)
     notes: list[str] = []
     asked = init_param if init_param is not None else _init_param_of(overrides)
@@ -136,8 +136,9 @@ def _config_path(directory: Path) -> Path:
     return directory / CONFIG
 
 
-def _file_path_metas(directory: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration that configuration.json stands for, and the names in it that do not exist."""
+def file_path_metas(directory: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration that configuration.json stands for, and {dotted key: name} of files it names that do
+    not exist; ValueError for what is no JSON object."""
     path = directory / CONFIGURATION
     if not path.is_file():
         return {}, {}

@@ -6,6 +6,7 @@ Nothing pickled is run, and of a trainer's checkpoint only the weights are read.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # paths are checked before torch is loaded
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # the last is DeepSpeed's
 DEEPSPEED = "mp_rank_00_model_states.pt"
 SAFETENSORS = "model.safetensors"
+HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/name, as of ModelScope and Hugging Face
 POINTER = b"version https://git-lfs"
 
 
@@ -83,12 +85,18 @@ def weights_file(path: str | os.PathLike) -> Path:
     )
 
 
+def is_hub_name(path: str | os.PathLike) -> bool:
+    """True for what does not exist here and looks like the name of a model on a hub, as no file's does."""
+    text = os.fspath(path)
+    is_file_name = any(ending in text for ending in (".pt", ".safetensors", ".bin"))
+    return HUB.fullmatch(text) is not None and not is_file_name and not Path(path).exists()
+
+
 def missing_weights(path: Path) -> str:
     """The message about weights that are not at `path`; a name that looks like a hub's is told apart."""
-    text = str(path)
-    if not path.is_absolute() and text.count("/") == 1 and not text.startswith(".") and not path.suffix:
+    if is_hub_name(path):
         return (
-            f"{text} does not exist here; it looks like a name on a hub, and nothing is downloaded: download "
+            f"{path} does not exist here; it looks like a name on a hub, and nothing is downloaded: download "
             "the model yourself and give the path of its folder (or of its model.pt)"
         )
     near = sorted(file.name for file in path.parent.glob("model.pt*"))[:6] if path.parent.is_dir() else []
@@ -102,7 +110,7 @@ def check_fetched(path: Path) -> None:
         head = file.read(512)
     if head.startswith(POINTER):
         raise ValueError(f"{path} is a git-lfs pointer, not the file itself; fetch it with `git lfs pull`")
-    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
         raise ValueError(f"{path} is a web page, not the file itself; download it again")
     if not head:
         raise ValueError(f"{path} is empty; download or write it again")

@@ -147,8 +147,7 @@ def _pointer(path: Path) -> Iterator[Finding]:
             "error",
             "P2.pointer",
             str(error),
-            "A clone without git-lfs, or a download that was answered with a log-in page or broke off, leaves "
-            "such a file.",
+            "A clone without git-lfs leaves such a file, or a download that broke off or wanted a log-in.",
             "Run git lfs install && git lfs pull in the clone, or download the file again.",
         )
 

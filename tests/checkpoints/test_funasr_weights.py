@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nest_ssl.checkpoints.funasr_weights import check_finite, read_weights
+from nest_ssl.checkpoints.funasr_weights import check_finite, is_hub_name, read_weights
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ def test_deepspeed_parts_are_refused_with_the_way_to_gather_them(tmp_path, state
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
         (b"\n<html><body>404", "web page"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "web page"),
         (b"PK\x03\x04 cut off", "damaged, or not made by torch.save"),
     ],
 )
@@ -113,6 +114,10 @@ def test_nothing_there_and_a_folder_of_other_things(tmp_path):
         read_weights(tmp_path)
     with pytest.raises(FileNotFoundError, match="looks like a name on a hub, and nothing is downloaded"):
         read_weights("FunAudioLLM/Fun-ASR-Nano-2512")
+    for name, is_one in (("Qwen/Qwen3-0.6B", True), ("exp/model.pt.ep1", False), ("./stage1/model", False)):
+        assert is_hub_name(name) is is_one
+    (tmp_path / "exp").mkdir()
+    assert not is_hub_name(tmp_path / "exp")
 
 
 def test_weights_of_a_diverged_run_are_named(state):

@@ -161,7 +161,7 @@ def weights_saved_without_the_language_model(world):
     world.weights(lambda state: [state.pop(key) for key in list(state) if key.startswith("llm.")])
 
 
-@mistake("error", "P2.pointer", "Git LFS pointer", "git lfs pull")
+@mistake("error", "P2.pointer", "git-lfs pointer", "git lfs pull")
 def a_clone_without_lfs(world):
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 2127426538\n"
     (world.folder / "model" / "model.pt").write_text(text)
@@ -170,6 +170,11 @@ def a_clone_without_lfs(world):
 @mistake("error", "P2.pointer", "is a web page")
 def a_download_that_was_refused(world):
     (world.folder / "model" / "model.pt").write_text("<!DOCTYPE html><html>403</html>")
+
+
+@mistake("error", "P2.pointer", "is empty", "broke off")
+def a_download_that_did_not_begin(world):
+    (world.folder / "model" / "model.pt").write_bytes(b"")
 
 
 @mistake("error", "P2.load", "model.pt")
