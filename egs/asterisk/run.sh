@@ -55,6 +55,7 @@ esac
 # shellcheck source=egs/asterisk/local/stages.sh
 . "$recipe/local/stages.sh" # the functions behind each --
 
+# The data, which all tags share.
 stage 0 data at:"$data" out:"$data"/{prompts,prompts_gsm,prompts_wav8k,noise}.jsonl \
   out:"$data/local/report.json" -- fetch_and_prepare
 stage 1 simulate at:"$data" in:"$data"/{prompts,noise}.jsonl in:"$root/conf/telephone.yaml" \
@@ -62,14 +63,15 @@ stage 1 simulate at:"$data" in:"$data"/{prompts,noise}.jsonl in:"$root/conf/tele
 stage 2 manifests at:"$data" in:"$data"/{prompts,telephone,prompts_gsm,telephone_gsm}.jsonl \
   out:"$data"/manifests/{train,dev,test}.jsonl \
   out:"$data"/finetune/{report.json,test_gsm.jsonl,test_simulated.jsonl} -- make_manifests
+
+# The trainings. adapt PART CONFIG MODEL CONTROL_MODEL STEPS TRAIN DEV has a control beside it, which hears
+# wideband speech.
 stage 3 pretrain in:"$data"/manifests/{train,dev}.jsonl in:"$recipe/conf/pretrain.yaml" \
   in:"$root/conf/nest_fast-conformer.yaml" out:"$exp/pretrain" out:"$exp/pretrain/final.nemo" \
   -- pretrain "${pretrain_settings[@]}"
 stage 4 base in:"$exp/pretrain/final.nemo" in:"$data"/finetune/{train,dev}_wideband.jsonl \
   in:"$recipe"/conf/{model,base_heads,base}.yaml in:"$root/conf/ctc_fast-conformer.yaml" \
   out:"$exp/base/model/model.pt" -- train_base "${base_parts[@]}"
-
-# adapt PART CONFIG MODEL CONTROL_MODEL STEPS TRAIN DEV: beside each stage a control, which hears wideband
 stage 5 encoder in:"$exp/base/model/model.pt" in:"$data"/finetune/{adapt,adapt_dev}.jsonl \
   in:"$recipe/conf/stage1_encoder.yaml" out:"$exp"/{,control_}encoder/model/model.pt \
   -- adapt encoder stage1_encoder.yaml base base "${adapt_parts[0]}" adapt.jsonl adapt_dev.jsonl
@@ -80,6 +82,7 @@ stage 7 lora in:"$exp"/{,control_}adaptor/model/model.pt in:"$data"/finetune/{tr
   in:"$recipe/conf/stage3_lora.yaml" out:"$exp"/{,control_}lora/model/model.pt \
   -- adapt lora stage3_lora.yaml adaptor control_adaptor "${adapt_parts[2]}" train_gsm.jsonl dev_gsm.jsonl
 
+# The results, on prompts that no training has heard.
 stage 8 decode in:"$exp"/{base,control_lora,encoder,adaptor,lora}/model/model.pt \
   in:"$data"/finetune/{dev_gsm,test_gsm,test_simulated}.jsonl \
   out:"$exp"/decode/{base,control,encoder,adaptor,lora,base_simulated,lora_simulated}.jsonl -- decode

@@ -19,6 +19,7 @@ from nest_ssl.files.manifest import read_rows
 from nest_ssl.files.rows import split_of, split_position
 
 SOURCES = {"wideband": "prompts.jsonl", "gsm": "prompts_gsm.jsonl", "telephone": "telephone.jsonl"}
+LABEL_SEED = 0  # of the draw of --label-share: a larger share has all of a smaller one
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
             row
             for name in arguments.train_audio
             for row in of_split(rows[name], arguments, "train")
-            if split_position(row["key"], arguments.label_seed) / 2**64 < arguments.label_share
+            if split_position(row["key"], LABEL_SEED) / 2**64 < arguments.label_share
         ],
         "dev": of_split(rows["wideband"], arguments, "dev"),
         "heldout_wideband": of_split(rows["wideband"], arguments, "dev", "test"),
@@ -80,7 +81,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add_split_options(parser)
     parser.add_argument("--train-audio", nargs="+", choices=sorted(SOURCES), default=["wideband"])
     parser.add_argument("--label-share", type=float, default=1.0)
-    parser.add_argument("--label-seed", type=int, default=0)
     return parser.parse_args(argv)
 
 
