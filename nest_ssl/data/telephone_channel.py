@@ -13,9 +13,10 @@ from nest_ssl.config import suggestion
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.telephone.chain import apply_channel, draw_channel
 from nest_ssl.telephone.codecs import codec
-from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key
+from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.presets import CONFIG, Mix
-from nest_ssl.telephone.seed import SCHEMA, generator, key_bucket
+from nest_ssl.telephone.row_table import scan_talkers
+from nest_ssl.telephone.seed import SCHEMA, generator
 
 DEFAULTS: dict[str, Any] = {
     "mix": "default",
@@ -132,9 +133,8 @@ def _bank(mix: Mix, options: Mapping[str, Any], name: str) -> tuple[NoiseBank, d
     talkers = None
     if options["talkers"]:
         index = ManifestIndex.open(Path(str(options["talkers"])).expanduser())
-        keys = (prompt_key(index.row(i)) for i in range(len(index)))
         sources["babble"] = index.fingerprint()
-        talkers = TalkerPool(index, np.fromiter(map(key_bucket, keys), np.uint8, len(index)))
+        _, talkers = scan_talkers(index, distinct=False)  # rows of a training set may come twice
     bank = NoiseBank(talkers, recordings)
     without = sorted(mix.noise_kinds() - set(bank.kinds))
     if without:

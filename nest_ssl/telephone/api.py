@@ -10,15 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nest_ssl.telephone.chain import apply_channel, draw_channel, replay
 from nest_ssl.telephone.draws import nearest
-from nest_ssl.telephone.noise import NoiseBank, TalkerPool, prompt_key
+from nest_ssl.telephone.noise import NoiseBank
 from nest_ssl.telephone.presets import Mix, read_preset
-from nest_ssl.telephone.seed import key_bucket
 from nest_ssl.telephone.settings import library_line
 
 if TYPE_CHECKING:
@@ -112,18 +111,9 @@ def noise_bank(
     folder, simulate keeps it as OUT/recordings/KIND.jsonl); split_seed: as given to simulate.
     """
     from nest_ssl.files.index import ManifestIndex
-    from nest_ssl.telephone.row_table import RowsByName, scan_rows
+    from nest_ssl.telephone.row_table import scan_talkers
 
-    pool = None
-    if talkers is not None:
-        index = ManifestIndex.open(Path(talkers))
-        buckets = np.zeros(len(index), np.uint8)
-
-        def visit(number: int, row: Mapping[str, Any]) -> None:
-            buckets[number] = key_bucket(prompt_key(row), split_seed)
-
-        rows = RowsByName(index, scan_rows(index, visit))
-        pool = TalkerPool(cast(ManifestIndex, rows), buckets[rows.order], split_seed)
+    pool = scan_talkers(ManifestIndex.open(Path(talkers)), split_seed)[1] if talkers is not None else None
     return NoiseBank(pool, {kind: ManifestIndex.open(Path(path)) for kind, path in (noise or {}).items()})
 
 

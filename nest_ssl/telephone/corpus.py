@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from nest_ssl.telephone.presets import Mix
 from nest_ssl.telephone.recordings import files_below, open_recordings
 from nest_ssl.telephone.records import OutOfSpace, encode
 from nest_ssl.telephone.resample import resample
-from nest_ssl.telephone.row_table import RowsByName, RowTable, scan_rows
-from nest_ssl.telephone.seed import SCHEMA, key_bucket
+from nest_ssl.telephone.row_table import RowTable, scan_talkers
+from nest_ssl.telephone.seed import SCHEMA
 from nest_ssl.telephone.settings import library_line, library_versions, plain
 from nest_ssl.telephone.sources import Source
 from nest_ssl.telephone.workers import Unit
@@ -102,27 +102,19 @@ class TelephoneCorpus:
 
     def work(self, temporary: Path) -> Simulation:
         """Read every row once and give what the workers do; ValueError for two rows of one utterance id."""
-        buckets = np.empty(len(self.index), np.uint8)
+        table, talkers = scan_talkers(self.index, self.split_seed)
+        return Simulation(self, table, self._noise_bank(talkers), temporary)
 
-        def visit(number: int, row: Mapping[str, Any]) -> None:
-            buckets[number] = key_bucket(prompt_key(row), self.split_seed)
-
-        table = scan_rows(self.index, visit)
-        return Simulation(self, table, self._noise_bank(table, buckets), temporary)
-
-    def _noise_bank(self, table: RowTable, buckets: np.ndarray) -> NoiseBank:
+    def _noise_bank(self, talkers: TalkerPool) -> NoiseBank:
         """Open the sources of noise that the mix asks for; a kind without its source is named in the log."""
         kinds = self.mix.noise_kinds()
-        talkers = None
-        if "babble" in kinds:
-            rows = RowsByName(self.index, table)
-            talkers = TalkerPool(cast(ManifestIndex, rows), buckets[rows.order], self.split_seed)
         for kind in sorted(kinds - self._noises.keys() - {"babble", "coloured"}):
             log.warning("noise kind %s left out: no --noise-manifest %s=PATH was given", kind, kind)
         unused = sorted(self._noises.keys() - kinds)
         if unused:
             log.warning("recordings of noise kind %s: the mix draws none of them", ", ".join(unused))
-        return NoiseBank(talkers, {kind: index for kind, index in self._noises.items() if kind in kinds})
+        recordings = {kind: index for kind, index in self._noises.items() if kind in kinds}
+        return NoiseBank(talkers if "babble" in kinds else None, recordings)
 
 
 @dataclass

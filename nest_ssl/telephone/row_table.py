@@ -6,12 +6,14 @@ import hashlib
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from nest_ssl.files.index import ManifestIndex
 from nest_ssl.files.rows import row_identity, text_digest
+from nest_ssl.telephone.noise import TalkerPool, prompt_key
+from nest_ssl.telephone.seed import key_bucket
 
 FILES_IN_A_FOLDER = 4096
 
@@ -36,11 +38,14 @@ class RowTable:
 
 
 def scan_rows(
-    index: ManifestIndex, visit: Callable[[int, Mapping[str, Any]], Any] = lambda number, row: None
+    index: ManifestIndex,
+    visit: Callable[[int, Mapping[str, Any]], Any] = lambda number, row: None,
+    distinct: bool = True,
 ) -> RowTable:
     """Read every row once and show it to `visit`; holds 16 bytes per row.
 
-    Raises ValueError naming the lines of two rows of one utterance id: their outputs would be one file.
+    With `distinct`, raises ValueError naming the lines of two rows of one utterance id: their outputs would
+    be one file.
     """
     names = np.empty(len(index), np.uint64)
     folders = np.empty(len(index), np.uint64)
@@ -56,7 +61,7 @@ def scan_rows(
         visit(number, row)
     order = np.argsort(names, kind="stable")
     twice = np.flatnonzero(names[order][1:] == names[order][:-1])
-    if len(twice):
+    if distinct and len(twice):
         first, second = (int(order[twice[0] + i]) for i in (0, 1))
         raise ValueError(
             f"{index.path}:{index.line(second)}: the utterance id {row_identity(index.row(second))!r} "
@@ -72,6 +77,23 @@ def scan_rows(
                 digits += 1
             crowded[value] = digits
     return RowTable(names, crowded)
+
+
+def scan_talkers(
+    index: ManifestIndex, split_seed: int = 0, distinct: bool = True
+) -> tuple[RowTable, TalkerPool]:
+    """Read every row once, as `scan_rows`; gives also the rows as the talkers that babble is made of.
+
+    Which of them are drawn depends on their ids and keys alone, not on the order of the manifest.
+    """
+    buckets = np.empty(len(index), np.uint8)
+
+    def visit(number: int, row: Mapping[str, Any]) -> None:
+        buckets[number] = key_bucket(prompt_key(row), split_seed)
+
+    table = scan_rows(index, visit, distinct)
+    rows = RowsByName(index, table)
+    return table, TalkerPool(cast(ManifestIndex, rows), buckets[rows.order], split_seed)
 
 
 def file_name(part: str) -> str:

@@ -125,3 +125,21 @@ def test_babble_and_recordings_have_their_sources(tmp_path, monkeypatch):
     drawn = [channel.draw(f"x{i}", f"x{i}", 0) for i in range(300)]
     kinds = {channel["noise"]["kind"] for channel in drawn if channel and channel["noise"]}
     assert kinds == {"babble", "music", "coloured"}
+
+
+def test_babble_is_the_same_whatever_the_order_of_the_talkers_and_a_row_may_come_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr("nest_ssl.telephone.noise.FEWEST_VOICES", 1)
+    make_corpus(tmp_path, [1.0] * 40)
+    lines = (tmp_path / "train.jsonl").read_text().splitlines()
+
+    def babble(name, chosen):
+        (tmp_path / name).write_text("\n".join(chosen) + "\n")
+        section = {"talkers": str(tmp_path / name)}
+        channel = telephone_from_config(section, 16000, 5, ("noisy",), "telephone")
+        drawn = [channel.draw(f"x{i}", f"x{i}", 0) for i in range(300)]
+        return [one["noise"]["talkers"] for one in drawn if one and (one["noise"] or {}).get("talkers")]
+
+    straight = babble("straight.jsonl", lines)
+    assert len(straight) > 10
+    assert babble("shuffled.jsonl", lines[::-2] + lines[::2]) == straight
+    assert babble("twice.jsonl", [*lines, lines[7]])
