@@ -27,7 +27,7 @@ def loss_fall(experiment: Experiment, aim: float | None) -> Answer:
     main, further = stage_runs(experiment)
     if not main:
         return Answer(question, "No training has logged anything yet.", UNKNOWN)
-    done = {stage.name for stage in experiment.stages if stage.state == "done"}
+    done = {stage.name for stage in experiment.stages if stage.state in ("done", "stale")}
     judged = {run.name: _judged(run, experiment, aim, run.name in done) for run in main}
     details = [f"{run.name}: {_told(run, experiment, aim, run.name in done)}" for run in (*main, *further)]
     known = {

@@ -34,9 +34,14 @@ def progress(experiment: Experiment) -> Answer:
             parts.append(f"{words} is running")
             current = _current(experiment.runs, stage.name)
             details += [f"{words}: {_step_of(current)}"] if current else []
+        elif stage.state == "stale":
+            details.append(f"{words}: {stage.detail}{'; '.join(['', *stage.changes])}")
         elif stage.state in ("failed", "stopped"):
             parts.append(f"{words} {stage.state}")
             details.append(f"{words}: {stage.detail or stage.state}; log {stage.log}")
+    stale = [stage.name for stage in stages if stage.state == "stale"]
+    if stale:
+        parts.append(f"changed since they were done: {listed(stale)}")
     waiting = [stage.name for stage in stages if stage.state == "missing"]
     if waiting:
         parts.append(f"not run yet: {listed(waiting)}")

@@ -111,7 +111,7 @@ def _glance(experiment: Experiment) -> list[tuple[str, str]]:
     stages = experiment.stages
     if stages:
         found.append(("Stages done", f"{sum(s.state == 'done' for s in stages)} of {len(stages)}"))
-        for state in ("running", "failed", "stopped"):
+        for state in ("running", "failed", "stopped", "stale"):
             named = ", ".join(f"{s.number} {s.name}" for s in stages if s.state == state)
             if named:
                 found.append((state.capitalize(), named))

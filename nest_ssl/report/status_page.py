@@ -49,7 +49,7 @@ def status_lines(
     Paths below the folder `above` are given as from there.
     """
     lines = [(f"exp  {status.folder}", "")]
-    lines += [(text.replace(f"{above}/", ""), code) for text, code in _stage_lines(status)]
+    lines += [(text.replace(f"{above}/", ""), code) for text, code in _stage_lines(status, width)]
     live = [run for run in status.runs if run.state in ("trains", "starts")]
     if status.runs:
         lines.append(("", ""))
@@ -61,7 +61,9 @@ def status_lines(
         if run.quiet_s is not None:
             lines.append((f"    {run.name}: no line for {spelled(run.quiet_s)}; has it hung?", WARNING))
     lines.append(("", ""))
-    lines.append((f"{status.now:%Y-%m-%d %H:%M:%S}  {_sum(status)}", ""))
+    words = _sum(status)
+    long, short = f"{status.now:%Y-%m-%d %H:%M:%S}  {words}", f"{status.now:%H:%M:%S}  {words}"
+    lines.append((long if display_width(long) <= width else short, ""))
     cut = [(_cut(text, width), code) for text, code in lines]
     return [_painted(text, code) if colour and code else text for text, code in cut]
 
@@ -81,7 +83,7 @@ def _painted(text: str, code: str) -> str:
     return text.replace(word, f"\033[{code}m{word}\033[m", 1) if text else text
 
 
-def _stage_lines(status: Status) -> list[tuple[str, str]]:
+def _stage_lines(status: Status, width: int) -> list[tuple[str, str]]:
     if not status.stages:
         return []
     widest = max(12, *(len(stage.name) for stage in status.stages))
@@ -89,9 +91,9 @@ def _stage_lines(status: Status) -> list[tuple[str, str]]:
     for stage in status.stages:
         when, took = _times(stage, status.now)
         detail = stage.detail.removeprefix(f"{stage.state} ").removeprefix("with ")
-        note = detail if len(detail) <= 36 else ""
-        text = f"{stage.number:>3} {stage.name:<{widest}} {stage.state:<8} {when:<20} {took:>14}  {note}"
-        lines.append((text.rstrip(), COLOURS.get(stage.state, DIM)))
+        text = f"{stage.number:>3} {stage.name:<{widest}} {stage.state:<8} {when:<20} {took:>14}  "
+        note = detail if display_width(text + detail) <= width else ""
+        lines.append(((text + note).rstrip(), COLOURS.get(stage.state, DIM)))
         if detail and not note:
             lines.append((INDENT + detail, ""))
         lines += [(INDENT + change, "") for change in stage.changes[:CHANGES]]

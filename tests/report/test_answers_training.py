@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -136,6 +137,15 @@ def test_progress_counts_stages_and_names_what_runs_and_what_failed(tmp_path):
     failed = progress(experiment(tmp_path, stage(3, "score", "failed", None, "failed with status 1")))
     assert "stage 3 (score) failed" in failed.answer
     assert failed.details == ["stage 3 (score): failed with status 1; log exp/log/3-score.log"]
+
+
+def test_progress_tells_stages_that_have_changed_since(tmp_path):
+    stale = replace(
+        stage(3, "base", "stale"), detail="changed since it was done", changes=["changed: input x"]
+    )
+    answer = progress(experiment(tmp_path, stage(2, "data", "done"), stale))
+    assert answer.answer.endswith("; changed since they were done: base.")
+    assert answer.details == ["stage 3 (base): changed since it was done; changed: input x"]
 
 
 def test_without_anything_the_answers_say_so(tmp_path):

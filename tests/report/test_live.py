@@ -113,6 +113,21 @@ def test_the_page_fits_the_width_and_drops_the_least_first(tmp_path: Path, width
     assert ("mem_gb" in head) == (width >= 100 + 12) and ("loss" in head) == (width >= 62)
 
 
+def test_a_stale_stage_says_what_changed_and_fits_the_width(tmp_path: Path) -> None:
+    (tmp_path / ".done").mkdir()
+    (tmp_path / "x.jsonl").write_text("{}")
+    facts = "".join(f"input @exp@/x.jsonl = sha256 {number}\n" for number in range(10))
+    (tmp_path / ".done" / "3-pretrain").write_text(f"{facts}# 2026-11-22 10:00:30, took 5 s\n")
+    status = read_status(tmp_path, NOW)
+    lines = status_lines(status, 100, above=tmp_path)
+    assert lines[2].endswith("  5 s  changed since it was done")
+    assert lines[3:12] == ["      changed: input x.jsonl"] * 8 + ["      ... and 2 more"]
+    assert lines[-1] == "2026-11-22 12:00:00  0 of 1 stages done; nothing runs; next: 3 (pretrain)"
+    narrow = status_lines(status, 70, above=tmp_path)
+    assert narrow[2].endswith("  5 s") and narrow[3] == "      changed since it was done"
+    assert narrow[-1] == "12:00:00  0 of 1 stages done; nothing runs; next: 3 (pretrain)"
+
+
 def test_chinese_names_take_two_columns_a_character(tmp_path: Path) -> None:
     training(tmp_path / "实验" / "编码器", os.getpid())
     training(tmp_path / "实验" / "lora", os.getpid())
