@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 import nest_ssl.bin
+from nest_ssl.bin import export, export_run, extract_features
 from nest_ssl.bin.arguments import Parser, Rare
+from nest_ssl.models import fun_asr_export, onnx_export
+from nest_ssl.modules import feature_aggregation
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
@@ -159,3 +162,11 @@ def test_a_mistyped_option_that_is_needed_is_named_too(capsys):
     with pytest.raises(SystemExit):
         parse("decode", ["--modle", "exp/lora/model", "call.wav"])
     assert "--modle is unknown, did you mean --model?" in capsys.readouterr().err
+
+
+def test_choices_that_are_named_without_torch_are_those_of_the_work():
+    """A parser must not load the rooms that know them."""
+    assert tuple(export_run.WRITERS) == export.NEST_KINDS
+    assert tuple(fun_asr_export.WRITERS) == export.FUN_ASR_KINDS
+    assert export.OPSET == onnx_export.OPSET
+    assert extract_features.MODES == feature_aggregation.MODES
