@@ -14,6 +14,7 @@ from nest_ssl.checkpoints.safetensors_dir import read_safetensors
 from nest_ssl.models.fun_asr_files import average, save_pretrained
 from nest_ssl.models.fun_asr_training import FunASRNanoForTraining
 from nest_ssl.training.loop import Trainer
+from nest_ssl.training.options import CheckpointOptions
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +24,25 @@ WEIGHTS = "model.safetensors"
 
 def result_is_written(folder: Path, trainer: Trainer) -> bool:
     """True if OUT/model has the weights of the run as it stands."""
-    config = folder / MODEL / "config.yaml"
-    if not config.is_file():
-        return False
-    record = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("nest_ssl") or {}
-    return (record.get("weights") or {}).get("trained_to") == trainer.progress.step
+    return (_record(folder).get("weights") or {}).get("trained_to") == trainer.progress.step
+
+
+def warnings_of(folder: Path, options: CheckpointOptions, base: str) -> list[str]:
+    """Give the last line about a training that did not help, by the figures in OUT/model; else nothing.
+
+    OUT/model has the trained weights all the same: a loss is not an error rate, which may have fallen.  base:
+    the model that the training started from.
+    """
+    record = _record(folder).get("weights") or {}
+    value, start = record.get("value"), record.get("start")
+    sign = -1.0 if options.mode == "max" else 1.0
+    if value is None or start is None or sign * value < sign * start:
+        return []
+    return [
+        f"WARNING {options.monitor} is {value:.4f}, and was {start:.4f} before the first step: by it the "
+        f"training has not helped; {folder / MODEL} has the trained weights all the same: lower "
+        f"optim_conf.lr, or go on from the model before, {base}"
+    ]
 
 
 def write_result(
@@ -40,6 +55,7 @@ def write_result(
     all ranks.
     """
     options = trainer.checkpoints.options
+    figures: dict[str, Any] = {}
     best = trainer.checkpoints.best()[:num_averaged]
     lines: list[str] = []
     chosen: Sequence[tuple[float, Path]] = best
@@ -60,14 +76,10 @@ def write_result(
                 chosen = best[:1]
                 model.load_checkpoint_state(read_safetensors(best[0][1] / WEIGHTS))
         start = figure_of_start(folder, options.monitor)
-        if start is not None and not sign * value < sign * start:
-            lines.append(
-                f"WARNING {options.monitor} is {value:.4f}, and was {start:.4f} before the first step: by it "
-                "the training has not helped; lower optim_conf.lr, or go on from the model before"
-            )
+        figures = {"monitor": options.monitor, "value": value, "start": start}
     names = [path.name for _, path in chosen] or [f"step-{trainer.progress.step}"]
     if trainer.ranks.is_main:
-        _save(model, trainer, folder / MODEL, names)
+        _save(model, trainer, folder, names, figures)
     trainer.ranks.wait()
     return [*lines, f"model {folder / MODEL}: {'mean of ' if len(names) > 1 else ''}{', '.join(names)}"]
 
@@ -85,9 +97,20 @@ def figure_of_start(folder: Path, monitor: str) -> float | None:
     return None
 
 
-def _save(model: FunASRNanoForTraining, trainer: Trainer, path: Path, names: list[str]) -> None:
+def _record(folder: Path) -> dict[str, Any]:
+    """What the configuration of OUT/model says of its making; empty where there is none."""
+    config = folder / MODEL / "config.yaml"
+    if not config.is_file():
+        return {}
+    return (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("nest_ssl") or {}
+
+
+def _save(
+    model: FunASRNanoForTraining, trainer: Trainer, folder: Path, names: list[str], figures: dict[str, Any]
+) -> None:
+    path = folder / MODEL
     section: dict[str, Any] = dict(model.config["nest_ssl"])
-    section["weights"] = {"checkpoints": names, "trained_to": trainer.progress.step}
+    section["weights"] = {"checkpoints": names, "trained_to": trainer.progress.step, **figures}
     model.config["nest_ssl"] = section
     try:
         save_pretrained(

@@ -11,7 +11,7 @@ import yaml
 
 from nest_ssl.bin.arguments import ROOT
 from nest_ssl.bin.finetune_config import seed_of
-from nest_ssl.bin.finetune_result import result_is_written, write_result
+from nest_ssl.bin.finetune_result import result_is_written, warnings_of, write_result
 from nest_ssl.bin.progress import training_bars
 from nest_ssl.bin.terminal import start_logging
 from nest_ssl.bin.training_run import end_run, resume, start_log
@@ -225,11 +225,12 @@ def validate_the_start(trainer: Trainer, run_log: RunLog | None) -> None:
 def finish(
     model: FunASRNanoForTraining, trainer: Trainer, folder: Path, num_averaged: int, run_log: RunLog | None
 ) -> None:
-    """Write OUT/model unless it is there, and say so."""
+    """Write OUT/model unless it is there, and say so; a training that did not help is told last."""
     written = trainer.ranks.gather(result_is_written(folder, trainer))[0]
     lines = [] if written else write_result(model, trainer, folder, num_averaged)
     if run_log:
-        for line in lines:
-            run_log.message(line)
         figures = "".join(f" {key} {value:.4f}" for key, value in trainer.progress.metrics.items())
-        run_log.message(f"finished at step {trainer.progress.step}{figures}")
+        base = model.config["nest_ssl"]["base"]["directory"]
+        warnings = warnings_of(folder, trainer.checkpoints.options, base)
+        for line in [*lines, f"finished at step {trainer.progress.step}{figures}", *warnings]:
+            run_log.message(line)

@@ -91,11 +91,17 @@ def test_three_stages_each_change_their_part_and_say_where_they_began(given, tmp
     assert (model / "model.pt").stat().st_mtime_ns == before
 
 
-def test_a_training_that_only_harms_says_so(given, tmp_path):
+def test_a_training_that_only_harms_says_so_last_and_again(given, tmp_path):
     words_of_run = words(given, tmp_path / "out", "--part", "adaptor", "++optim_conf.lr=30.0")
-    assert finetune.main(words_of_run) == 0
-    log = (tmp_path / "out" / "train.log").read_text()
-    assert "before the first step: by it the training has not helped" in log
+    for _ in range(2):
+        assert finetune.main(words_of_run) == 0
+        last = (tmp_path / "out" / "train.log").read_text().splitlines()[-1]
+        assert "before the first step: by it the training has not helped" in last
+        assert f"{tmp_path / 'out' / 'model'} has the trained weights" in last
+        assert last.endswith(f"go on from the model before, {given / 'base'}")
+    record = yaml.safe_load((tmp_path / "out" / "model" / "config.yaml").read_text())["nest_ssl"]["weights"]
+    assert record["monitor"] == "val_loss" and record["value"] >= record["start"]
+    assert "audio_adaptor" in changed(weights(given / "base"), weights(tmp_path / "out" / "model"))
 
 
 def test_funasrs_own_command_is_taken(given, tmp_path):
