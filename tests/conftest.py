@@ -16,6 +16,14 @@ for name, default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
         signal.signal(number, default)
 
 import pytest  # noqa: E402  (behind the lines above, which must come first)
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# The same examples in every run, and no limit of time: a run fails by what was changed, not by chance or by
+# a busy machine.  pytest --hypothesis-profile=default looks for other examples.
+settings.register_profile(
+    "steady", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import soundfile
 from nest_ssl.bin import simulate
 from nest_ssl.bin.progress import CorpusProgress
 from nest_ssl.files.manifest import read_rows, write_rows
+from tests.telephone.programs import held
 
 ROOT = Path(simulate.__file__).resolve().parents[2]
 
@@ -50,7 +52,7 @@ def done(manifest):
 
 def wait_for_lines(process, manifest, lines):
     while process.poll() is None and done(manifest) < lines:
-        pass
+        time.sleep(0.002)
     assert process.poll() is None, process.stderr.read()
 
 
@@ -63,10 +65,11 @@ def alive(group):
 
 
 def test_ctrl_c_leaves_no_process_and_the_next_run_ends_it(noises):
-    process = start(noises, "--workers", "2", start_new_session=True)
-    wait_for_lines(process, noises, 3)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, said = process.communicate(timeout=60)
+    with held(noises.parent / "39.wav"):
+        process = start(noises, "--workers", "2", start_new_session=True)
+        wait_for_lines(process, noises, 3)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        _, said = process.communicate(timeout=240)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "interrupted"
     assert "Traceback" not in said
@@ -77,13 +80,14 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_ends_it(noises):
 
 
 def test_workers_end_when_the_run_is_killed(noises):
-    process = start(noises, "--workers", "2", start_new_session=True)
-    wait_for_lines(process, noises, 1)
-    process.kill()
-    process.wait()
-    for _ in range(100000):
-        if not alive(process.pid):
-            break
+    with held(noises.parent / "39.wav"):
+        process = start(noises, "--workers", "2", start_new_session=True)
+        wait_for_lines(process, noises, 1)
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 240
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert alive(process.pid) == []
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from nest_ssl.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 from tests.recipes.asterisk_archives import ROOT
+from tests.resume.runs import holding
 
 TINY = (
     "model.encoder.d_model=16 model.encoder.n_heads=2 model.encoder.n_layers=1 "
@@ -36,10 +37,11 @@ def checkout(tmp_path_factory, table) -> Path:
     return root
 
 
-def start(checkout: Path, *options: str) -> subprocess.Popen:
+def start(checkout: Path, *options: str, hold: int | None = None) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NEST_")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     environment |= {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    environment |= {} if hold is None else holding(hold, checkout)
     return subprocess.Popen(
         ["bash", str(checkout / "egs" / "asterisk" / "run.sh"), *options],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -71,7 +73,7 @@ def test_the_recipe_goes_from_packages_to_a_model_and_goes_on_after_kills(checko
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
     assert {"channel" in row for row in splits["train"]} == {True, False}
 
-    process = start(checkout, *up_to_pretrain)
+    process = start(checkout, *up_to_pretrain, hold=8)
     wait_for(pretrain / "train.log", " step 3/12", process)
     os.killpg(process.pid, signal.SIGKILL)  # run.sh itself; its guard stops the stage
     process.communicate()

@@ -73,16 +73,23 @@ def command(corpus: Path, run: Path, *overrides: str) -> list[str]:
     ]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+def environment(hold: int | None = None) -> dict[str, str]:
+    """hold: number of the step that is not begun before a signal has come, however busy the machine is."""
+    given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    return given if hold is None else given | holding(hold, CHECKOUT)
 
 
-def start(*arguments: str | Path) -> subprocess.Popen:
+def holding(step: int, path: Path) -> dict[str, str]:
+    """The variables that hold a training before `step`; path: what else Python is to find."""
+    return {"NEST_TEST_HOLD": str(step), "PYTHONPATH": f"{CHECKOUT / 'tests' / 'hold'}{os.pathsep}{path}"}
+
+
+def start(*arguments: str | Path, hold: int | None = None) -> subprocess.Popen:
     """Start the verb in a process group of its own, as the recipe layer does."""
     corpus, run, *overrides = arguments
     return subprocess.Popen(
         command(Path(corpus), Path(run), *map(str, overrides)),
-        env=environment(),
+        env=environment(hold),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -93,14 +100,14 @@ def start(*arguments: str | Path) -> subprocess.Popen:
 def finish(*arguments: str | Path) -> str:
     """Run the verb to its end and give what it printed."""
     process = start(*arguments)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
     """Return as soon as train.log has a line of `step` or a later one."""
-    deadline = time.monotonic() + 240  # two ranks that import torch on busy cores
+    deadline = time.monotonic() + 480  # two ranks that import torch on busy cores
     while steps_done(run) < step:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the run never came that far"

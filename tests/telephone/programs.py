@@ -1,7 +1,11 @@
-"""Peer programs of the telephone tests; a test that needs one that is not here is skipped."""
+"""Peer programs of the telephone tests (one that is not here skips its test), and how to hold a program."""
 
+import contextlib
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +21,19 @@ def piped(data: bytes, program: str, *arguments: str) -> bytes:
 def ffmpeg(data: bytes, source: str, target: str) -> bytes:
     """Convert by ffmpeg: `source` and `target` are the options before the input and the output."""
     return piped(data, "ffmpeg", "-v", "error", *source.split(), "-i", "pipe:0", *target.split(), "pipe:1")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Whoever opens the file meanwhile waits: a program that needs it cannot end before it is killed."""
+    aside, pipe = path.with_name(f"{path.name}.aside"), path.with_name(f"{path.name}.pipe")
+    path.rename(aside)
+    os.mkfifo(path)
+    try:
+        yield
+    finally:
+        os.link(path, pipe)
+        aside.replace(path)
+        with contextlib.suppress(OSError):  # nobody waits
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        pipe.unlink()

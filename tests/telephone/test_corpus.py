@@ -28,6 +28,7 @@ from nest_ssl.telephone.jobs import records_folder, run_shard
 from nest_ssl.telephone.records import OutOfSpace, RecordFile, out_of_space, record_files, scan_lines
 from nest_ssl.telephone.row_table import RowTable
 from nest_ssl.telephone.seed import key_bucket
+from tests.telephone.programs import held
 
 
 @pytest.fixture
@@ -107,19 +108,21 @@ def test_the_seed_and_the_copy_change_the_channel(corpus):
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_and_ends_the_same(corpus, expected, lines, workers):
     words = command(corpus, "--copies", "2", "--workers", str(workers))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nest_ssl.bin.simulate", *words],
-        env=os.environ | {"PYTHONPATH": str(Path(simulate.__file__).parents[2])},
-        stderr=subprocess.DEVNULL,
-    )
     folder = corpus.parent / "telephone" / "records"
-    while (
-        process.poll() is None
-        and sum(p.read_bytes().count(b"\n") for p in folder.glob("*/1-of-1.jsonl")) < lines
-    ):
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with held(corpus.parent / rows_of(corpus)[-1]["audio_filepath"]):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nest_ssl.bin.simulate", *words],
+            env=os.environ | {"PYTHONPATH": str(Path(simulate.__file__).parents[2])},
+            stderr=subprocess.DEVNULL,
+        )
+        while (
+            process.poll() is None
+            and sum(p.read_bytes().count(b"\n") for p in folder.glob("*/1-of-1.jsonl")) < lines
+        ):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
     assert not corpus.with_name("telephone.jsonl").exists()
     assert simulate.main(words) == 0
     assert result(corpus) == expected
