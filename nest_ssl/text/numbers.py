@@ -26,6 +26,7 @@ _THOUSANDS = {
 _AMOUNT = r"(\d+(?:[.,]\d+)?(?: (?:hundred|thousand|million|billion|trillion)\b| ?[万亿])?)"
 _CURRENCY = re.compile(rf"([$€£¥]) ?{_AMOUNT}", re.IGNORECASE)
 _NEGATIVE = re.compile(r"(?<!\S)[-\u2212](?=\d)")
+_BARE_DECIMAL = re.compile(r"(?<!\S)\.(?=\d)")
 _PERCENT = re.compile(r"(\d) ?%")
 _PER_CENT = re.compile(r"\bper cent\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"(?<![\w.,])(\d+)([.,])(\d+)(?!\w)(?![.,]\d)")
@@ -63,6 +64,7 @@ def read_marks(text: str, language: str | None) -> str:
         return _chinese_marks(text)
     if language == ENGLISH:
         text = _NEGATIVE.sub("minus ", text)
+        text = _BARE_DECIMAL.sub("point ", text)
         text = _CURRENCY.sub(_english_money, text)
     if language in PERCENT:
         text = _PERCENT.sub(rf"\1 {PERCENT[language]}", text)

@@ -10,6 +10,13 @@ from functools import lru_cache
 from nest_ssl.text.fillers import without_fillers
 from nest_ssl.text.languages import CHINESE, known_language, language_of
 from nest_ssl.text.normalization import CharacterTable, without_punctuation
+from nest_ssl.text.number_phrases import (
+    apart,
+    one_way_to_say_money,
+    one_way_to_say_times,
+    read_fractions,
+    read_money,
+)
 from nest_ssl.text.numbers import one_spelling, read_marks
 from nest_ssl.text.scripts import UNSPACED, UNSPACED_RANGES
 from nest_ssl.text.simplified import to_simplified
@@ -43,6 +50,12 @@ RULES = {
     "numbers": "A number counts alike however it is written: 0 to 10 alone as a word, others in digits "
     "(twenty five, ２５ and 25; 二十五 and 25; 幺三八 and 138; one two three and 123; 50% and fifty percent)."
     " Number words are read in Chinese, English, German, Spanish, French, Italian, Dutch and Portuguese.",
+    "fractions": "Halves, thirds and quarters are words (1/2 is one half, 二分之一; 2½ is two and a half), "
+    "and so is every fraction that is one sign (⅝); in English and Chinese.",
+    "money": "Amounts with cents count alike ($5.50, five dollars fifty, five dollars and fifty cents; $0.50 "
+    "and fifty cents; also € and £); in English.",
+    "times": "Half and quarter hours are digits (half past three, 3:30, three thirty; 三点半, 三点三十分); "
+    "in English and Chinese.",
     "punctuation": "Punctuation and symbols go; dashes and slashes become a space, an apostrophe inside a "
     "word stays.",
     "fillers": "Hesitations go (uh, um, erm, hmm; 嗯, 呃; the lists of other languages are in "
@@ -50,6 +63,7 @@ RULES = {
     "spaces": "Spaces beside a Chinese or Japanese character are no characters; such a character is a word "
     "of its own.",
 }
+OF_NUMBERS = ("fractions", "money", "times")  # parts of "numbers", off with it
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,9 @@ class ScoringRules:
     case: bool = True
     punctuation: bool = True
     numbers: bool = True
+    fractions: bool = True
+    money: bool = True
+    times: bool = True
     fillers: bool = True
     simplified: bool = False
 
@@ -80,11 +97,13 @@ class ScoringRules:
 
     def described(self) -> list[str]:
         """Give a sentence for each rule that is on, in the order of their application."""
-        return [sentence for name, sentence in RULES.items() if getattr(self, name, True)]
+        off = () if self.numbers else OF_NUMBERS
+        return [said for name, said in RULES.items() if getattr(self, name, True) and name not in off]
 
     def _once(self, text: str, stated: str | None) -> str:
         language = stated or language_of(text)
         if self.width and not text.isascii():
+            text = apart(text) if self.numbers and self.fractions else text
             text = unicodedata.normalize("NFKC", text)
             text = text.translate(_VISIBLE)
         if self.simplified and not text.isascii():
@@ -92,6 +111,8 @@ class ScoringRules:
         if self.case:
             text = text.lower()
         if self.numbers:
+            text = read_fractions(text, language) if self.fractions else text
+            text = read_money(text, language) if self.money else text
             text = read_marks(text, language)
         if self.punctuation:
             text = without_punctuation(text)
@@ -101,6 +122,8 @@ class ScoringRules:
             text = without_fillers(text, CHINESE if language == CHINESE else stated)
         if self.numbers:
             text = one_spelling(" ".join(text.split()), language)
+            text = one_way_to_say_money(text, language) if self.money else text
+            text = one_way_to_say_times(text, language) if self.times else text
         return _cut(text, "")
 
 

@@ -19,6 +19,7 @@ PIECES = """
     one two ten twenty five hundred thousand million point oh and a double first second percent dollars 1st
     21st $5 3.5 1,000 1.000 25 0 05 10:30 50% 100% ¥5 -5 um uh huh mm hmm er hundreds it's iphone mp3 5g
     二 二十 五 百 千 万 亿 点 幺 零 两 十 嗯 呃 啊 年 3:15 2026-11-22 〇 壹 三点五 百分之 ℃ ½ ² Ⅷ ③ ％ ＄
+    1/2 ½ 2¾ ⁄ half quarter past to cents pence euros $5.50 £0.05 半 一刻 分 块 ¥5.5
     か ア 한 ٣ uno veinte coma vingt cent fünf trois \u0301 \u200b é İ ß ﬁ , . ' - /
     """.split()  # noqa: SIM905 - a list of quoted words is no easier to read
 LIKELY = st.lists(st.sampled_from([*PIECES, " ", " ", "\ud800"]), max_size=7).map("".join)
