@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from nest_ssl.report.data_reports import DataSet
@@ -18,16 +18,19 @@ READ_BY = {  # setting: what the set is for
 NAMED = 3  # runs that a cell lists
 
 
-def used_sets(data: Sequence[DataSet], runs: Sequence[Run]) -> list[tuple[DataSet, str]]:
+def used_sets(
+    data: Sequence[DataSet], runs: Sequence[Run], today: Callable[[str | Path], Path] = Path
+) -> list[tuple[DataSet, str]]:
     """Give the sets that trainings read, in the order of the reports, with words such as "training of base".
 
     A set is the manifest that lies beside its report under its name; copies of runs are not named.
+    today: turns the path in a run's settings into where that manifest is now.
     """
     uses: dict[Path, dict[str, list[str]]] = {}
     for run in runs:
         for setting, purpose in READ_BY.items():
             for path in _paths(run.settings.get(setting)) if run.copy_of is None else ():
-                names = uses.setdefault(Path(path).resolve(), {}).setdefault(purpose, [])
+                names = uses.setdefault(today(path).resolve(), {}).setdefault(purpose, [])
                 names += [run.name] * (run.name not in names)
     found = []
     for each in data:

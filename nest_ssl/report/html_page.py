@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from nest_ssl.report.runs import finite
 from nest_ssl.report.score_figures import rate_text
 from nest_ssl.report.score_view import score_view
 from nest_ssl.report.scores_file import MAIN, ScoredSet, headline_rows
+from nest_ssl.report.setting_changes import path_today
 from nest_ssl.report.spectrograms import Example, channel_facts, channel_sides
 from nest_ssl.report.timeline import timeline
 from nest_ssl.report.training_figures import run_figures, shared_figures
@@ -54,14 +55,15 @@ def html_page(
     clips = ClipBox()
     sides = channel_sides(channel_example, clips) if channel_example else []
     system, by_errors, by_rate = worst_utterances(experiment.utterances)
-    sounds = _clips(experiment.folder, [*by_errors, *by_rate], clips)
+    today = path_today(experiment.runs, experiment.folder)
+    sounds = _clips(experiment.folder, [*by_errors, *by_rate], clips, today)
     context: dict[str, Any] = {
         "policy": POLICY,
         "css": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "experiment": experiment,
         "glance": _glance(experiment),
         "timeline": timeline(experiment.stages, now),
-        "used": used_sets(experiment.data, experiment.runs),
+        "used": used_sets(experiment.data, experiment.runs, today),
         "runs": [run_figures(run, styles[run.name]) for run in runs],
         "copies": [run for run in experiment.runs if run.copy_of is not None],
         "open_runs": [run.name for run in runs if not run.name.startswith("control_")][:OPEN_RUNS],
@@ -129,13 +131,15 @@ def _glance(experiment: Experiment) -> list[tuple[str, str]]:
     return found
 
 
-def _clips(folder: Path, utterances: Sequence[Utterance], clips: ClipBox) -> dict[str, Clip]:
+def _clips(
+    folder: Path, utterances: Sequence[Utterance], clips: ClipBox, today: Callable[[str | Path], Path]
+) -> dict[str, Clip]:
     """Give the player of each utterance by its key; longest lists first, until the page has enough."""
     found = {}
     for utterance in utterances:
         if utterance.audio_filepath:
             path = resolve_audio_path(utterance.audio_filepath, folder / "utterances.jsonl")
-            found[utterance.key] = clips.clip(path, utterance.offset_s, utterance.duration_s)
+            found[utterance.key] = clips.clip(today(path), utterance.offset_s, utterance.duration_s)
         else:
             found[utterance.key] = Clip("", note="the row names no audio file")
     return found

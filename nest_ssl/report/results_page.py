@@ -12,6 +12,7 @@ from nest_ssl.report.data_use import used_sets
 from nest_ssl.report.experiment import Experiment
 from nest_ssl.report.runs import Run
 from nest_ssl.report.scores_file import ScoredSet
+from nest_ssl.report.setting_changes import path_today
 from nest_ssl.report.tables import table
 from nest_ssl.report.words import counted, hours, percent, spelled
 from nest_ssl.text.score_table import (
@@ -142,7 +143,7 @@ def _data(experiment: Experiment) -> list[str]:
     """What trainings read; every set of the reports below, folded where a reader of Markdown can fold."""
     if not experiment.data:
         return []
-    used = used_sets(experiment.data, experiment.runs)
+    used = used_sets(experiment.data, experiment.runs, path_today(experiment.runs, experiment.folder))
     lines = ["## Data", ""]
     if used:
         rows = [

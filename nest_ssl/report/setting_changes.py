@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,29 @@ def former_folders(runs: Sequence[Run], folder: Path) -> list[Path]:
             if isinstance(value, str) and value.endswith(end):
                 found.add(Path(value[: -len(run.name) - 1]))
     return sorted(found - {folder, folder.resolve()})
+
+
+def path_today(runs: Sequence[Run], folder: Path) -> Callable[[str | Path], Path]:
+    """Give what turns a path that runs or scores state into where the file is today.
+
+    Where the experiment was moved along with what lay near it, say a whole checkout, the file is looked for
+    in the same place near it; a path with nothing there stays as it is.
+    """
+    moves = []
+    for former in former_folders(runs, folder):
+        old, new = former, folder.resolve()
+        while old.name and old.name == new.name:
+            old, new = old.parent, new.parent
+        moves.append((old, new))
+
+    def today(stated: str | Path) -> Path:
+        path = Path(stated)
+        for old, new in moves:
+            if path.is_relative_to(old) and (found := new / path.relative_to(old)).exists():
+                return found
+        return path
+
+    return today
 
 
 def shorter(text: str, folders: Sequence[Path], above: Sequence[Path] = ()) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from nest_ssl.report.runs import read_runs
-from nest_ssl.report.setting_changes import setting_changes
+from pathlib import Path
+
+from nest_ssl.report.runs import Run, read_runs
+from nest_ssl.report.setting_changes import path_today, setting_changes
 from tests.report.experiments import make_run
 
 SAME = "".join(f"k{i}: 1\n" for i in range(8))
@@ -48,3 +50,16 @@ def test_an_experiment_that_was_moved_has_short_paths_too(tmp_path):
         text = f"out: /there/nano/{name}\nstart: /there/nano/{name}0/model\n"
         make_run(tmp_path / "nano" / name, config=SAME + text)
     assert changes(tmp_path / "nano") == {"start": {"a": "EXP/a0/model", "b": "EXP/b0/model"}}
+
+
+def test_a_path_is_found_near_a_moved_experiment(tmp_path):
+    now = tmp_path / "moved" / "egs" / "stub"
+    run = Run("base", now / "exp" / "small" / "base", settings={"dir": "/former/egs/stub/exp/small/base"})
+    (now / "exp" / "small").mkdir(parents=True)
+    (now / "data").mkdir()
+    (now / "data" / "train.jsonl").write_text("{}")
+    today = path_today([run], now / "exp" / "small")
+    assert today("/former/egs/stub/data/train.jsonl") == now / "data" / "train.jsonl"
+    for gone in ("/former/egs/stub/data/dev.jsonl", "/elsewhere/data/train.jsonl"):
+        assert today(gone) == Path(gone)
+    assert path_today([], now)("/former/x") == Path("/former/x")
