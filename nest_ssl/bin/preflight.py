@@ -58,6 +58,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("give the model directory with --model (or FunASR's ++model=)")
     if arguments.limits_out is not None and arguments.suggest_limits is None:
         parser.error("--limits-out needs --suggest-limits P")
+    if arguments.suggest_limits is not None and not arguments.train:
+        parser.error("--suggest-limits needs --train FILE, whose lengths they come from")
     return arguments
 
 

@@ -16,6 +16,10 @@ FREEZE = {
     "adaptor": ("audio_adaptor_conf.freeze",),
     "all": ("audio_encoder_conf.freeze", "audio_adaptor_conf.freeze", "llm_conf.freeze"),
 }
+WANT_VALIDATION = (  # of train_conf
+    *("monitor", "mode", "validate_interval", "early_stopping_patience"),
+    *("avg_nbest_model", "avg_keep_nbest_models_type"),
+)
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of Qwen3
 
 
@@ -52,6 +56,15 @@ def check_plan(context: Context) -> Iterator[Finding]:
             f"scheduler_conf.warmup_steps is {warmup}, the run has about {steps} steps",
             "The learning rate would still be rising when the run ends, and never reach optim_conf.lr.",
             f"Set scheduler_conf.warmup_steps to {max(1, steps // 10)}, a tenth of the steps.",
+        )
+    idle = [f"train_conf.{key}" for key in WANT_VALIDATION if f"train_conf.{key}" in context.overrides]
+    if idle and context.train and not context.valid:
+        yield Finding(
+            "warning",
+            "STAGE.valid",
+            f"{shown(idle)} was given, and there are no validation data",
+            "Nothing is validated: the last weights become the result, and the key has no effect.",
+            "Give validation data with --valid, or leave the key away.",
         )
 
 
@@ -104,6 +117,15 @@ def check_lora(context: Context) -> Iterator[Finding]:
             "llm_conf.use_lora=false was given with --part lora",
             "The stage trains LoRA adapters and nothing else.",
             "Leave llm_conf.use_lora away.",
+        )
+    idle = [key for key in context.overrides if key.startswith("llm_conf.lora_conf.")]
+    if not on and idle:
+        yield Finding(
+            "warning",
+            "LORA.idle",
+            f"{shown(idle)} was given, and llm_conf.use_lora is false",
+            "The language model gets no adapters, so that their settings have no effect.",
+            "Set ++llm_conf.use_lora=true, or take --part lora.",
         )
     if not on:
         return

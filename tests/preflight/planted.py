@@ -39,7 +39,8 @@ class World:
         """The words for preflight; no probe, which only the tests of the probe need."""
         return [
             *("--part", self.part, "--model", str(self.model), "--train", str(self.train)),
-            *("--valid", str(self.valid), "--out", str(self.out), "--device", "cpu", "--no-probe"),
+            *(("--valid", str(self.valid)) if self.valid else ()),
+            *("--out", str(self.out), "--device", "cpu", "--no-probe"),
             *(*self.words, *more),
         ]
 

@@ -87,3 +87,9 @@ def test_suggested_limits_are_written_for_finetune(world, tmp_path, capsys):
     longest = max(row["speech_length"] for row in world.rows())
     assert conf["max_source_length"] == longest
     assert f"++dataset_conf.max_source_length={longest}" in capsys.readouterr().out
+
+
+def test_limits_are_suggested_from_training_data_alone(capsys):
+    with pytest.raises(SystemExit):
+        main(["--model", "m", "--suggest-limits", "99.5"])
+    assert "--suggest-limits needs --train" in capsys.readouterr().err

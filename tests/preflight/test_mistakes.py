@@ -306,6 +306,18 @@ given(
     "lora_without_scale", "error", "++llm_conf.lora_conf.lora_alpha=0", "LORA.alpha", "no effect", part="lora"
 )
 
+given(
+    "settings_of_adapters_that_are_not_there", "warning", "++llm_conf.lora_conf.r=4",
+    "LORA.idle", "llm_conf.lora_conf.r was given", "use_lora is false",
+)  # fmt: skip
+
+
+@mistake("warning", "STAGE.valid", "train_conf.early_stopping_patience", "no effect", "--valid")
+def an_early_stop_without_validation(world):
+    world.valid = None
+    world.words += ["++train_conf.early_stopping_patience=3"]
+
+
 # Keys
 
 given(
