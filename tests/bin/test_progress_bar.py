@@ -26,11 +26,11 @@ def pseudo_terminal(monkeypatch):
 
 def drawn_until(master: int, expected: str) -> str:
     """What the terminal shows, read until `expected` and what follows it in the same drawing."""
-    drawn = ""
-    while expected not in drawn or not drawn.endswith("\r"):
-        assert select.select([master], [], [], 20)[0], drawn
-        drawn += os.read(master, 10000).decode()
-    return drawn
+    drawn = b""  # a read may end within a character
+    while expected.encode() not in drawn or not drawn.endswith(b"\r"):
+        assert select.select([master], [], [], 240)[0], drawn
+        drawn += os.read(master, 10000)
+    return drawn.decode()
 
 
 def draw() -> None:
