@@ -34,6 +34,7 @@ from nest_ssl.text.hypotheses import (
     Utterance,
     check_lines,
     joined_references,
+    outputs_as_references,
     present_everywhere,
     read_references,
     read_system,
@@ -51,6 +52,9 @@ from nest_ssl.text.scoring import Advance, score
 from nest_ssl.text.transcript_files import FORMATS
 
 NO_KEYWORDS = "no term is frequent in {}, so there is no KWER; --keywords FILE gives a list"
+SWAPPED = (
+    "--references {} has rows of decoding, and --hypotheses {} has none: were the two given for one another?"
+)
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +95,8 @@ def main(argv: list[str]) -> int:
 def references_of(systems: list[System], arguments: argparse.Namespace) -> tuple[dict[str, Utterance], int]:
     """Give what was said in the utterances to be scored, and how many others were left out."""
     stated = read_references(arguments.references, arguments.format) if arguments.references else None
+    if path := outputs_as_references(systems, arguments.references or [], KINDS, arguments.format):
+        log.warning("%s", SWAPPED.format(path, systems[0].path))
     foreign: set[str] = set()
     if stated is not None:
         for system in systems:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,21 @@ def read_references(paths: Sequence[Path], form: Format = "auto") -> dict[str, U
     if not found:
         raise ValueError(f"{', '.join(map(str, paths))}: no row to score against")
     return found
+
+
+def outputs_as_references(
+    systems: Sequence[System], references: Sequence[Path], outputs: Collection[str], form: Format = "auto"
+) -> Path | None:
+    """Give the first file of references whose rows have `outputs` of decoding, while no system's have any.
+
+    The two were then given for one another, maybe.  Texts without such fields cannot be told apart.
+    """
+    if any(not row.keys().isdisjoint(outputs) for system in systems for row in system.rows.values()):
+        return None
+    for path in references:
+        if any(not row.keys().isdisjoint(outputs) for _, row in islice(read_texts(path, form), 1)):
+            return path
+    return None
 
 
 def joined_references(

@@ -59,6 +59,22 @@ def test_the_references_of_a_manifest_stand_in_for_those_of_the_rows(files, tmp_
     assert "lora (text): CER 25.00" in capsys.readouterr().out
 
 
+def test_decoded_rows_as_references_of_a_manifest_are_said(tmp_path, caplog):
+    manifest, decoded = tmp_path / "test.jsonl", tmp_path / "decoded.jsonl"
+    said = {"key": "u0", "audio_filepath": "a.wav", "duration": 1.0, "text": "press one"}
+    manifest.write_text(json.dumps(said) + "\n")
+    decoded.write_text(json.dumps({"key": "u0", "text": "press a", "text_ctc": "press a"}) + "\n")
+    for hypotheses, references, warned in (
+        (decoded, manifest, 0),
+        (manifest, decoded, 1),
+        (decoded, decoded, 0),
+    ):
+        caplog.clear()
+        call = ["--hypotheses", str(hypotheses), "--references", str(references), "--rounds", "10"]
+        assert score.main(call) == 0
+        assert caplog.text.count("given for one another") == warned
+
+
 def test_keywords_come_from_training_texts_and_where_none_is_frequent_that_is_said(files, tmp_path, caplog):
     train, out = tmp_path / "train.jsonl", tmp_path / "RESULTS.md"
     for count, expected in ((3, "KWER"), (2, "so there is no KWER")):
