@@ -25,6 +25,7 @@ OURS = (
     "nest_ssl.bin.manifest",
     "nest_ssl.models.ssl_models",
     "nest_ssl.bin.pretrain",
+    "nest_ssl.bin.pretrain_run",
 )
 NEMO = "nemo.collections.asr.models.ssl_models"
 PROGRAM = """
