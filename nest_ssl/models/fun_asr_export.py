@@ -143,7 +143,7 @@ def to_encoder(source: FunASRSource, out: Path, dtype: str, base: str | None = N
     if out.suffix:
         raise ValueError(f"{out}: --to encoder writes a directory or .nemo, not {out.suffix}")
     if source.config["audio_encoder"] in NEST_ENCODERS:
-        write_safetensors_dir(out, *_nest_encoder(source))
+        write_safetensors_dir(out, *_nest_encoder(source, dtype))
         return None
     keys = ("frontend", "frontend_conf")
     config = {
@@ -159,12 +159,14 @@ def to_nemo(source: FunASRSource, out: Path, dtype: str, base: str | None = None
     """Write the ConformerEncoder and its front end as a .nemo archive; ValueError for a SANM encoder."""
     if out.suffix != ".nemo":
         raise ValueError(f"{out}: the name of a NeMo archive ends in .nemo")
-    config, state = _nest_encoder(source)
+    config, state = _nest_encoder(source, dtype)
     whole = {key: value.clone() for key, value in state.items()}  # a view would bring its storage along
     write_nemo(out, config, whole, config["target"])
 
 
-def _nest_encoder(source: FunASRSource) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _nest_encoder(source: FunASRSource, dtype: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if dtype != "kept":
+        raise ValueError(f"--dtype {dtype}: a NEST encoder keeps the dtype of its weights; leave it away")
     kind = source.config["audio_encoder"]
     if kind not in NEST_ENCODERS:
         raise ValueError(

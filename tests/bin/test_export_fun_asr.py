@@ -87,6 +87,8 @@ def test_the_conformer_inside_becomes_a_nest_encoder(tmp_path):
         for key, value in model_state("conformer").items()
         if key.startswith("audio_encoder.")
     }
+    with pytest.raises(ValueError, match="--dtype fp32: a NEST encoder keeps"):
+        export.main(["--to", "nemo", str(base), str(tmp_path / "encoder.nemo"), "--dtype", "fp32"])
     export.main(["--to", "nemo", str(base), str(tmp_path / "encoder.nemo")])
     config, state = read_nemo(tmp_path / "encoder.nemo")
     assert equal({key: value for key, value in state.items() if key.startswith("encoder.")}, expected)
