@@ -206,7 +206,11 @@ def check_initial_weights(case: Case) -> None:
         assert (list(state[key].shape), str(state[key].dtype)) == (shape, dtype), key
     drawn = [key for key in case.state if not any(part in key for part in ("norm", "pos_bias", "featurizer"))]
     assert len(drawn) > 40
-    assert [key for key in drawn if not torch.equal(state[key], case.state[key])] == []
+    # Not to the last bit: processors without AVX2 draw normal numbers by another logarithm.
+    different = [
+        key for key in drawn if not torch.allclose(state[key], case.state[key], rtol=1e-5, atol=1e-6)
+    ]
+    assert different == []
 
 
 def check_trajectory(case: Case) -> None:
