@@ -21,6 +21,6 @@ def answers(experiment: Experiment, aims: Aims) -> list[Answer]:
         cer_change(experiment.scores, aims.cer_gain, experiment.further),
         rates(experiment.scores, aims, experiment.further),
         keywords(experiment.scores),
-        conditions(experiment.scores, experiment.utterances, experiment.further),
+        conditions(experiment.scores, experiment.further),
         memory(experiment),
     ]

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-import numpy as np
-
 from nest_ssl.report.answer import CHANCE, MET, NOT_MET, P_LIMIT, UNKNOWN, Aims, Answer
 from nest_ssl.report.runs import finite
 from nest_ssl.report.scores_file import MAIN, ScoredSet, headline_rows
 from nest_ssl.report.words import counted, p_value, percent
-from nest_ssl.text.bootstrap import paired_p_value, resampled_rates
 from nest_ssl.text.conditions import NOT_STATED
 from nest_ssl.text.scoring import FEW, HEADLINE
 
 NO_SCORES = "No system has been scored yet."
-DRAWS = 5_000_000  # of utterances at most for one p: the report is to take seconds
 SHOWN = 16  # conditions that are listed: large ones before small ones, of too many the best and the worst
 
 Scores = Mapping[str, Any] | None
@@ -153,13 +149,13 @@ def keywords(scores: Scores) -> Answer:
     return Answer(question, f"{text}.", details=details)
 
 
-def conditions(scores: Scores, utterances: Sequence[Row] = (), further: Sequence[ScoredSet] = ()) -> Answer:
+def conditions(scores: Scores, further: Sequence[ScoredSet] = ()) -> Answer:
     """Answer on which channels and in which domains the adaptation changed most, on all test sets.
 
-    utterances: of `score --utterances`, for paired tests; without them overlapping intervals are said.
+    Where the scores have no p for a condition, overlapping intervals are said.
     """
     question = "Where did it help most, and where did it harm?"
-    main = ScoredSet(MAIN, dict(scores) if scores else None, [dict(row) for row in utterances])
+    main = ScoredSet(MAIN, dict(scores) if scores else None, [])
     sets = {each.name: each for each in (main, *further)}
     pairs = {name: pair for name, each in sets.items() if (pair := compared(each.scores))}
     if not pairs:
@@ -178,11 +174,7 @@ def conditions(scores: Scores, utterances: Sequence[Row] = (), further: Sequence
     shown = _ends(enough, SHOWN)
     shown += _ends([change for change in changes if change.utterances < FEW], SHOWN - len(shown))
     told_of = {*shown, *enough[:1], *enough[-1:]}
-    words = {
-        change: change.words
-        + _chance(change, [str(row["system"]) for row in pairs[change.of]], sets[change.of].utterances)
-        for change in told_of
-    }
+    words = {change: change.words + _chance(change) for change in told_of}
     name = (lambda change: f"{change.of}: {change.name}") if further else (lambda change: change.name)
     details = [f"{name(change)}: {words[change]}" for change in shown]
     if len(shown) < len(changes):
@@ -226,6 +218,7 @@ class _Change:
     utterances: int
     words: str
     overlap: str  # in words, if the intervals of the two rates overlap
+    p: float | None
 
     @property
     def name(self) -> str:
@@ -277,34 +270,15 @@ def _condition_changes(before: Row, after: Row, of: str) -> Iterator[_Change]:
             number = int(finite(now.get("utterances")) or 0)
             words = f"CER {percent(rates[0], 2)} -> {percent(rates[1], 2)} on {counted(number, 'utterance')}"
             overlap = _overlap(then["cer"], now["cer"])
-            yield _Change(of, condition, value, rates[1] - rates[0], number, words, overlap)
+            p = _p(now) if now.get("against") == before["system"] else None
+            yield _Change(of, condition, value, rates[1] - rates[0], number, words, overlap, p)
 
 
-def _chance(change: _Change, systems: Sequence[str], utterances: Sequence[Row]) -> str:
-    """Give p of "no change in this condition" from draws of its utterances, the same for both systems.
-
-    Of few utterances draws say too little for a p.
-    """
+def _chance(change: _Change) -> str:
+    """Give p of "no change in this condition"; of few utterances draws say too little for one."""
     if change.utterances < FEW:
         return ", too few for a test"
-    counts: dict[str, list[Row]] = {}
-    for row in utterances:
-        if (
-            row.get("system") in systems
-            and (row.get("conditions") or {}).get(change.condition) == change.value
-        ):
-            counts.setdefault(str(row.get("key")), []).append(row)
-    both = [{str(row["system"]): row for row in rows} for rows in counts.values()]
-    both = [rows for rows in both if len(rows) == 2]
-    if len(both) < FEW:
-        return change.overlap
-    errors, totals = (
-        np.array([[finite(rows[name].get(key)) or 0.0 for name in systems] for rows in both])
-        for key in ("errors", "characters")
-    )
-    rounds = max(200, min(2000, DRAWS // len(both)))
-    drawn = resampled_rates(errors, totals, rounds, seed=0)
-    return f", {p_value(paired_p_value(drawn[:, 0], drawn[:, 1]))}"
+    return change.overlap if change.p is None else f", {p_value(change.p)}"
 
 
 def _domain(domain: Mapping[str, Any], former: Mapping[str, Any] | None) -> str:

@@ -63,6 +63,19 @@ def add_gains(rows: list[Row], cer: np.ndarray, baseline: Sequence[str]) -> None
             row.gain = _gain(rows, cer, min(against, key=lambda j: rows[j].rates["cer"].rate), i)
 
 
+def opponents(rows: Sequence[Row]) -> list[int | None]:
+    """Give the place of the row that each is told against where one is enough.
+
+    It is that of its gain, and without a baseline the first one of its field; that one has none.
+    """
+    found: list[int | None] = []
+    for i, row in enumerate(rows):
+        same = [j for j, other in enumerate(rows) if other.field == row.field]
+        chosen = next((j for j in same if row.gain and rows[j].system == row.gain.against), same[0])
+        found.append(chosen if chosen != i else None)
+    return found
+
+
 def _steps(names: Sequence[str], baseline: Sequence[str]) -> dict[str, str]:
     """Give the system before each; of the baselines only the first is a step."""
     chain = [name for name in names if name not in baseline[1:]]

@@ -132,7 +132,8 @@ def _false_alarms(found: FalseAlarms) -> dict[str, Any]:
 
 def _group(group: Group) -> dict[str, Any]:
     rates = {name: _rate(rate) for name, rate in group.rates.items()}
-    return {"utterances": group.utterances, "hours": group.hours, "few": group.few, **rates}
+    other = {"against": group.against, "p": group.p} if group.against else {}
+    return {"utterances": group.utterances, "hours": group.hours, "few": group.few, **rates, **other}
 
 
 def _edit(edit: Edit, said: str, heard: str) -> list[str]:

@@ -129,7 +129,8 @@ def condition_lines(found: Found) -> list[str]:
         rounds = found["bootstrap"]["condition_rounds"]
         lines += [
             f"Intervals: {rounds} draws among the utterances of the group. *: fewer than {FEW} of them, too "
-            "few for its figures to say much.",
+            "few for its figures to say much. p: two-sided, of equal CER in the group, from the same draws; "
+            "of twenty groups in which nothing has changed, one is below 0.05 by chance.",
             "",
         ]
     return lines
@@ -138,6 +139,8 @@ def condition_lines(found: Found) -> list[str]:
 def _condition(rows: Sequence[Found], name: str) -> list[str]:
     metrics = [m for m in COMPARED if any(row.get(m) for row in rows)]
     heads = [name, "utterances", "hours", "system", *(METRIC_NAMES[metric] for metric in metrics)]
+    if len(rows) > 1:
+        heads.append("p of CER")
     lines = [f"### {name[0].upper()}{name[1:]}", "", f"{_sentence(MEANINGS.get(name, name))}", ""]
     lines += [_cells(heads), "|---" * len(heads) + "|"]
     values = list(dict.fromkeys(value for row in rows for value in row["conditions"].get(name, {})))
@@ -149,7 +152,11 @@ def _condition(rows: Sequence[Found], name: str) -> list[str]:
                 continue
             number = f"{group['utterances']}{'*' if group['few'] else ''}"
             cells = [value, number, f"{group['hours']:.2f}"] if first else ["", "", ""]
-            lines.append(_cells([*cells, row["system"], *(_rate(group.get(m)) for m in metrics)]))
+            cells += [row["system"], *(_rate(group.get(m)) for m in metrics)]
+            if len(rows) > 1:
+                p = group.get("p")
+                cells.append(DASH if _none(p) else f"{_p(p)} against {group['against']}")
+            lines.append(_cells(cells))
             first = False
     if len(values) > SHOWN_VALUES:
         lines += ["", f"and {len(values) - SHOWN_VALUES} more, in scores.json."]

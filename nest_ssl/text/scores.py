@@ -74,12 +74,18 @@ class DomainScore:
 
 @dataclass(frozen=True)
 class Group:
-    """The utterances of one value of a condition; few: too few for the intervals to say much."""
+    """The utterances of one value of a condition; few: too few for the intervals to say much.
+
+    p: of "here the CER is that of system `against`", from the draws of the intervals; NaN of few utterances,
+    and where there is no other system.
+    """
 
     utterances: int
     hours: float
     few: bool
     rates: dict[str, Rate]
+    against: str = ""
+    p: float = math.nan
 
 
 @dataclass

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 
-from nest_ssl.text.bootstrap import ROUNDS, intervals, resampled_rates, summed_by_unit, unit_numbers
-from nest_ssl.text.comparisons import add_gains, add_steps, comparisons, usual_pairs
+from nest_ssl.text.bootstrap import (
+    ROUNDS,
+    intervals,
+    paired_p_value,
+    resampled_rates,
+    summed_by_unit,
+    unit_numbers,
+)
+from nest_ssl.text.comparisons import add_gains, add_steps, comparisons, opponents, usual_pairs
 from nest_ssl.text.conditions import CONDITIONS, NOT_STATED, conditions_of, groups
 from nest_ssl.text.hypotheses import System, Utterance, outputs_of
 from nest_ssl.text.keyword_counts import KeywordCounts
@@ -173,13 +182,18 @@ def _add_group(result: Scores, units: np.ndarray | None, name: str, value: str, 
     )
     bounds = intervals(samples)
     seconds = [result.counter.durations_s[place] or 0.0 for place in places]
-    for i, row in enumerate(result.rows):
+    few = len(totals) < FEW
+    cer = samples[:, [result.counter.columns[int(column)] for column in columns].index("cer") :: len(columns)]
+    for i, (row, other) in enumerate(zip(result.rows, opponents(result.rows), strict=True)):
         rates = {}
         for j, column in enumerate(columns):
             rates[result.counter.columns[int(column)]] = Rate(
                 int(errors[i][:, j].sum()), int(totals[:, j].sum()), *bounds[i * len(columns) + j]
             )
-        group = Group(len(places), sum(seconds) / 3600, len(totals) < FEW, rates)
+        group = Group(len(places), sum(seconds) / 3600, few, rates)
+        if other is not None:
+            p = math.nan if few else paired_p_value(cer[:, i], cer[:, other])
+            group = replace(group, against=result.rows[other].system, p=p)
         row.conditions.setdefault(name, {})[value] = group
 
 

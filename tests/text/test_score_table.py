@@ -114,6 +114,11 @@ def test_rates_are_broken_down_and_utterances_that_state_nothing_have_their_row(
     assert found["same_for_all"] == {"lang": "en", "duration": "20 s or more"}
     text = "\n".join(score_lines(found))
     assert "| 3 to 10 % | 9* | 0.90 | a | 44.44 [" in text
+    assert (lossy.get("against"), second["conditions"]["loss"]["3 to 10 %"]["p"]) == (None, None)  # few
+    assert second["conditions"]["loss"]["none"] == first["conditions"]["loss"]["none"] | {
+        "against": "a", "p": 1.0,
+    }  # fmt: skip
+    assert "|  |  |  | b | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 1.0000 against a |" in text
     assert "The same for all utterances: lang: en, duration: 20 s or more." in text
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import jiwer
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -249,6 +250,30 @@ def test_a_row_that_failed_is_empty_whatever_text_it_has():
     failed.rows["u1"] = {"key": "u1", "text": "cd"}
     row = score([failed], said(["ab", "cd"]), rounds=5).rows[0]
     assert (row.rates["cer"].errors, row.outputs.texts, row.outputs.failed) == (2, ["", "cd"], ["u0"])
+
+
+@pytest.mark.parametrize("baseline", [["c"], []])
+def test_p_of_a_group_is_that_of_its_utterances_scored_alone(baseline):
+    """Against the system of the gain, and without a baseline against the first one."""
+    draws = np.random.default_rng(5)
+    references = {f"u{i}": Utterance("abcd", 1.0, {"channel": f"c{i % 2}"}) for i in range(80)}
+    texts = {name: ["".join(draws.choice(list("abcdx"), 4)) for _ in range(80)] for name in "abc"}
+    systems = [system(name, texts[name]) for name in texts]
+    found = score(systems, references, baseline=baseline, rounds=400)
+    keys = [f"u{i}" for i in range(1, 80, 2)]
+    alone = score(
+        [System(one.name, one.path, {key: one.rows[key] for key in keys}) for one in systems],
+        {key: references[key] for key in keys},
+        compare=[("a", "b"), ("a", "c"), ("c", "a"), ("c", "b")],
+        rounds=400,
+    )
+    p = {(one.a, one.b): one.p for one in alone.comparisons if one.metric == "cer"}
+    groups = {row.system: row.conditions["channel"]["c1"] for row in found.rows}
+    other, told = ("c", "ab") if baseline else ("a", "bc")
+    assert {name: (groups[name].against, groups[name].p) for name in told} == {
+        name: (other, p[other, name]) for name in told
+    }
+    assert p[other, told[0]] != p[other, told[1]]
 
 
 def test_a_group_is_few_by_what_is_drawn():
