@@ -177,16 +177,19 @@ def test_a_stage_that_is_declared_wrongly_is_refused(stub: Stub, stages: str, me
 
 
 def test_a_recipe_refuses_a_call_in_one_line(stub: Stub) -> None:
-    checks = "one_of my_mode joint llm ctc\nnumbers share\n"
+    checks = "one_of my_mode joint llm ctc\nnumbers share most\n"
     checks += '[ "$nj" -gt 0 ] || usage_error "--nj $nj: at least 1"\n'
-    stub.write(checks + "stage 0 a -- true", "nj=2  # number\nmy_mode=llm  # of decoding\nshare=0.5  # of it")
+    options = "nj=2  # number\nmy_mode=llm  # of decoding\nshare=0.5  # of it\nmost=  # of them"
+    stub.write(checks + "stage 0 a -- true", options)
     assert stub.run("--nj", "0") == (2, "run.sh: --nj 0: at least 1\n")
     assert stub.run("--my-mode", "a b") == (2, "run.sh: --my-mode a b: joint, llm or ctc\n")
     assert stub.run("--my-mode", "")[0] == 2
-    for words in ("two", "1 2", "1.2.3", "--", "2x"):
+    for words in ("two", "1 2", "1.2.3", "--", "2x", "-", "e5", ""):
         assert stub.run(f"--share={words}") == (2, f"run.sh: --share is a number, not '{words}'\n")
-    for number in ("-1", ".5", "2.", "1e-3", ""):
+    for number in ("-1", ".5", "2.", "1e-3"):
         stub.succeed(f"--share={number}")
+    stub.succeed("--most", "")
+    assert "--most is a number" in stub.fail("--most", "all")
     stub.succeed("--my-mode", "ctc")
 
 

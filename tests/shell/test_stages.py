@@ -430,6 +430,26 @@ def test_moved_outputs_that_name_their_folder_are_made_again(stub: Stub, tmp_pat
     assert "nothing to do" in moved.succeed()
 
 
+def test_outputs_that_name_their_folder_stay_done_where_that_is_reached_by_a_link(
+    stub: Stub, tmp_path: Path
+) -> None:
+    stub.write(
+        'list() { echo "$data/a.flac" >"$data/list"; }\nstage 0 list at:"$data" out:"$data/list" -- list'
+    )
+    stub.succeed()
+    (tmp_path / "link").symlink_to(stub.root)
+    stub.root = tmp_path / "link"
+    assert "nothing to do" in stub.succeed("--data-dir", str(tmp_path / "link/egs/stub/data"))
+
+
+def test_the_verb_status_finds_the_data_of_experiments_behind_a_link(three: Stub, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (three.recipe / "exp").symlink_to(tmp_path / "disk")
+    three.succeed()
+    for folder in (three.exp, three.exp.resolve()):
+        assert [stage.state for stage in read_stages(folder)] == ["done"] * 3
+
+
 def test_a_marker_with_full_paths_is_read_and_is_stale_once_moved(three: Stub, tmp_path: Path) -> None:
     """As they were written before the names @exp@, @data@ and @checkout@."""
     data, exp = tmp_path / "data", tmp_path / "exp"

@@ -185,11 +185,15 @@ one_of() {
   _usage_error "--${1//_/-} ${!1}: ${_others%, } or ${!#}"
 }
 
-# numbers NAME...: the same for options that are numbers; an empty one may have a meaning of its own.
+# numbers NAME...: the same for options that are numbers; one may be empty where its default is.
 numbers() {
-  local _name
+  local _name _i _may_be_empty
   for _name in "$@"; do
-    [[ ${!_name} =~ ^-?([0-9]+\.?[0-9]*|\.[0-9]+)?([eE][-+]?[0-9]+)?$ ]] ||
+    _may_be_empty=false
+    for _i in "${!_option_names[@]}"; do
+      [[ ${_option_names[_i]} != "$_name" || -n ${_option_defaults[_i]} ]] || _may_be_empty=true
+    done
+    [[ ${!_name}$_may_be_empty == true || ${!_name} =~ ^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$ ]] ||
       _usage_error "--${_name//_/-} is a number, not '${!_name}'"
   done
 }

@@ -147,6 +147,7 @@ _log_of() { _log=${_stage_at[$1]}/log/${_stage_number[$1]}-${_stage_name[$1]}.lo
 _note_run() {
   local _i _at _log _line _list='' _near=${exp%/*/*}
   mkdir -p -- "$exp/.done" || _cannot_write "$exp/.done"
+  [[ $exp/../.. -ef $_near ]] || _near=none # a link on the way: .. would lead elsewhere
   for _i in "${!_stage_number[@]}"; do
     _log_of "$_i"
     _at=${_stage_at[_i]}
@@ -204,7 +205,8 @@ _examine() {
       return
     fi
   done <<<"${_stage_out[$1]}"
-  if [[ $_old =~ $'\n'place\ ([^$'\n']*) && ${BASH_REMATCH[1]} != "${_stage_at[$1]}" ]]; then
+  # -ef: a folder that is reached by another path has not been moved
+  if [[ $_old =~ $'\n'place\ ([^$'\n']*) && ! ${BASH_REMATCH[1]} -ef ${_stage_at[$1]} ]]; then
     _state=stale _why="its outputs name files in ${BASH_REMATCH[1]}, from where they were moved"
     return
   fi
