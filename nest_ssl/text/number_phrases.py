@@ -16,7 +16,7 @@ _CHINESE_DIGITS = "零一二三四五六七八九"
 _WITH_SLASH = {(1, 2), (1, 3), (2, 3), (1, 4), (3, 4)}
 _VULGAR = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _FRACTION = re.compile(
-    r"(?<![A-Za-z\d/⁄.,:-])(?:(\d{1,3}) )?([1-9])([/⁄])([2-9]|10)(?![A-Za-z\d/⁄-])(?![.,:]\d)"
+    r"(?<![A-Za-z\d/⁄.,:-])(?:(\d{1,3}) )?([1-9])([/⁄])([2-9]|10)(?![A-Za-z\d/⁄])(?![.,:-]\d)( ?%)?"
 )
 _MONEY = re.compile(
     r"([$€£]) ?(\d{1,3}(?:,\d{3})+|\d*)\.(\d\d)(?![\d%])(?!,\d)(?! ?(?:hundred|thousand|[mbt]r?illion)\b)",
@@ -37,7 +37,7 @@ _PAST = re.compile(
 _HOUR = "(?<![第点0-9零一二三四五六七八九十百千万亿])([零一二三四五六七八九十]|1[0-9]|2[0-4])点"
 # 一点 is also "a bit" (一点半点, 差一点半夜, 一点半信半疑), so that there what follows must be of a time.
 _CHINESE_TIME = re.compile(
-    f"{_HOUR}(?:(半|[一三]刻)(?=钟|左右|了|到|开|$)|(?<!一点)(半|[一三]刻)(?![夜天点个]))"
+    f"{_HOUR}(?:(半|[一三]刻)(?=钟|左右|了|到|开|$)|(?<!一点)(半|[一三]刻)(?!导体|径|小时|[夜天点个]))"
 )
 _MINUTES = {"半": 30, "一刻": 15, "三刻": 45}
 
@@ -50,7 +50,7 @@ def apart(text: str) -> str:
 def read_fractions(text: str, language: str | None) -> str:
     """Write fractions as words: 1/2 as "one half", 二分之一; 2½ as "2 and a half", 2又二分之一.
 
-    text: NFKC.  With a slash only halves, thirds and quarters are fractions, with the sign of ¾ all are.
+    text: NFKC.  A % after one is a word, too.  With a slash only halves, thirds and quarters are fractions, with the sign of ¾ all are.
     """
     if language not in (ENGLISH, CHINESE) or not ("/" in text or "⁄" in text):
         return text
@@ -94,6 +94,7 @@ def _english_fraction(found: re.Match[str]) -> str:
     name = {2: "half", 4: "quarter"}.get(under) or ORDINALS[under]
     if over > 1:
         name += "s"
+    name += " percent" if found[5] else ""
     if whole is None:
         return f"{_SMALL[over]} {name}"
     article = "an" if under == 8 else "a"
@@ -106,7 +107,8 @@ def _chinese_fraction(found: re.Match[str]) -> str:
         return found.group()
     whole, over, under = parts
     below = "十" if under == 10 else _CHINESE_DIGITS[under]
-    return ("" if whole is None else f"{whole}又") + f"{below}分之{_CHINESE_DIGITS[over]}"
+    percent = "百分之" if found[5] else ""
+    return percent + ("" if whole is None else f"{whole}又") + f"{below}分之{_CHINESE_DIGITS[over]}"
 
 
 def _money(found: re.Match[str]) -> str:
