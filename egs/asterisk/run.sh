@@ -62,7 +62,8 @@ stage 1 simulate at:"$data" in:"$data"/{prompts,noise}.jsonl in:"$root/conf/tele
   out:"$data"/{telephone,telephone_gsm} out:"$data"/{telephone,telephone_gsm}.jsonl -- simulate
 stage 2 manifests at:"$data" in:"$data"/{prompts,telephone,prompts_gsm,telephone_gsm}.jsonl \
   out:"$data"/manifests/{train,dev,test}.jsonl \
-  out:"$data"/finetune/{report.json,test_gsm.jsonl,test_simulated.jsonl} -- make_manifests
+  out:"$data"/finetune/{report.json,{train,dev}_{wideband,gsm}.jsonl,adapt.jsonl,adapt_dev.jsonl} \
+  out:"$data"/finetune/test_{gsm,simulated}.jsonl -- make_manifests
 
 # The trainings. adapt PART CONFIG MODEL CONTROL_MODEL STEPS TRAIN DEV has a control beside it, which hears
 # wideband speech.

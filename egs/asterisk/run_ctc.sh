@@ -37,6 +37,13 @@ finetune_conf=                # more KEY=VALUE settings of both fine-tunings, se
 nest_conf=model.optim.lr=4e-3 # settings of the fine-tuning from NEST alone; random weights learn less at it
 parse_options "$@"
 numbers nj pretrain_steps label_share updates dev test split_seed vocab_size
+one_of accelerator auto gpu cpu
+one_of tokenizer char bpe unigram
+[[ $train_audio =~ ^( *(wideband|gsm|telephone)( |$))+$ ]] ||
+  usage_error "--train-audio '$train_audio': wideband, gsm, telephone, or several of them in one word"
+[[ $seeds =~ ^( *[0-9]+( |$))+$ ]] || usage_error "--seeds '$seeds': numbers in one word, as in '0 1 2'"
+[ -z "$deb_dir" ] || [ -z "$tarball_dir" ] ||
+  usage_error "--deb-dir and --tarball-dir are two ways to the same recordings; give one"
 
 prepare_data() {
   [ "$data_is_ready" = false ] || return 0

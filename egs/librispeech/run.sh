@@ -41,6 +41,8 @@ parse_options "$@"
 
 numbers num_nodes gpus_per_node batch_duration max_steps nj seed min_duration max_duration num_workers
 one_of config small medium large xlarge xxlarge
+one_of accelerator auto gpu cpu
+one_of precision bf16 32
 [ "$num_nodes" = 1 ] || [ "${one_machine-}" != true ] ||
   usage_error "--num-nodes $num_nodes needs a --cmd, such as --cmd conf/slurm.sh (docs/cluster.md)"
 corpora=${corpora_dir:-$data/corpora}

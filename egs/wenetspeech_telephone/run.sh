@@ -72,7 +72,7 @@ if [ "$test" = true ]; then
     out:"$data"/stage0-test/{STAGE0_REPORT.html,funasr_limits.yaml} -- prepare_data "${prepare_words[@]}"
 else
   stage 0 data at:"$data" "${sources[@]/#/in:}" in:"$root"/conf/{stage0,telephone}.yaml \
-    out:"$data"/stage0/{STAGE0_REPORT.html,funasr_limits.yaml} out:{"$near","$domain"}/train.jsonl \
+    out:"$data"/stage0/{STAGE0_REPORT.{html,json},funasr_limits.yaml} out:{"$near","$domain"}/train.jsonl \
     out:"$heldout"/{dev,tune,test}.jsonl out:"$near_heldout"/{dev,test,test_metadata}.jsonl \
     -- prepare_and_hold_out "${prepare_words[@]}"
 fi
@@ -94,7 +94,7 @@ if [ -n "$base_model" ] && [ "$test" = false ]; then
     -- decode base="$base_model" encoder="$exp/encoder/model" adaptor="$exp/adaptor/model" \
     lora="$exp/lora/model"
   stage 5 score in:"$test_set" in:"$near_heldout/test.jsonl" "${decoded[@]/#/in:}" \
-    "${scored[@]/#/out:}" "${pages[@]/#/out:}" -- score
+    ${keywords:+in:"$keywords"} "${scored[@]/#/out:}" "${pages[@]/#/out:}" -- score
   stage 6 report "${scored[@]/#/in:}" in:"$data/stage0/STAGE0_REPORT.json" \
     out:"$exp"/{RESULTS.md,report.html} -- report
 fi

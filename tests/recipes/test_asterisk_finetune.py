@@ -79,6 +79,7 @@ def test_a_value_that_cannot_be_is_refused_before_any_stage(checkout):
     assert run(checkout, "--encoder", "sann", status=2) == "run.sh: --encoder sann: conformer or sanm\n"
     assert run(checkout, "--nj", "x", status=2) == "run.sh: --nj is a number, not 'x'\n"
     assert "give one" in run(checkout, "--deb-dir", "a", "--tarball-dir", "b", status=2)
+    assert run(checkout, "--accelerator", "tpu", status=2) == "run.sh: --accelerator tpu: auto, gpu or cpu\n"
     assert run(checkout, "--start", "net", status=2) == "run.sh: --start net: nest or random\n"
 
 

@@ -97,6 +97,20 @@ def test_dry_run_and_status_touch_nothing(data, tmp_path):
     assert not (tmp_path / "exp").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--train-audio", "wideband gms", "'wideband gms': wideband, gsm, telephone, or several of them"),
+        ("--seeds", "0,1", "'0,1': numbers in one word, as in '0 1 2'"),
+        ("--tokenizer", "word", "word: char, bpe or unigram"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_before_any_training(option, value, message, tmp_path):
+    status, output = run(tmp_path / "data", tmp_path / "exp", option, value)
+    assert status == 2
+    assert f"run_ctc.sh: {option} {message}" in output and len(output.splitlines()) == 1
+
+
 def test_a_model_that_is_not_there_is_named_before_any_training(data, tmp_path):
     status, output = run(data, tmp_path / "exp", "--nest-model", str(tmp_path / "no.nemo"))
     assert status == 1

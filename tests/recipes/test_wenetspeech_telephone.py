@@ -67,6 +67,9 @@ def test_without_a_source_the_recipe_says_what_to_give(tmp_path):
         (["--real-data", "a", "--accelerator", "tpu"], "--accelerator tpu: auto, gpu or cpu"),
         (["--real-data", "a", "--mode", "beam"], "--mode beam: joint, llm or ctc"),
         (["--real-data", "a", "--num-nodes", "2"], "--num-nodes 2 needs a --cmd"),
+        (["--real-data", "a", "--keywords", "w.txt"], "w.txt, which a later stage reads, is missing"),
+        (["--real-data", "a", "--test-set", "t.jsonl"], "t.jsonl, which a later stage reads, is missing"),
+        (["--real-data", "a", "--base-model", "/no"], "/no/model.pt, which a later stage reads, is missing"),
     ],
 )
 def test_mistakes_in_the_call_are_named(options, message, tmp_path):

@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # the options, data, exp, recipe and root are those of run.sh
 
-numbers nj seed dev test min_duration max_duration max_steps batch_duration beam
+numbers nj devices seed dev test min_duration max_duration max_steps batch_duration beam
+one_of accelerator auto gpu cpu
 one_of encoder conformer sanm
 one_of start nest random
 [ -z "$deb_dir" ] || [ -z "$tarball_dir" ] ||

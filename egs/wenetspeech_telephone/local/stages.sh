@@ -24,6 +24,11 @@ elif [ "$test" = false ]; then
   echo "run.sh: without --base-model DIR only stage 0, the data, can be made"
 fi
 
+for needed in "$keywords" "$test_set" "${base_model:+$base_model/model.pt}"; do
+  [ -z "$needed" ] || [ -s "$needed" ] || [ "$needed" = "$heldout/test.jsonl" ] || [ "$asks_only" = true ] ||
+    usage_error "$needed, which a later stage reads, is missing or empty"
+done
+
 read -ra noises <<<"$noise"
 read -ra more <<<"$settings"
 sources=()
