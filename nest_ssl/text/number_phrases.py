@@ -50,7 +50,8 @@ def apart(text: str) -> str:
 def read_fractions(text: str, language: str | None) -> str:
     """Write fractions as words: 1/2 as "one half", 二分之一; 2½ as "2 and a half", 2又二分之一.
 
-    text: NFKC.  A % after one is a word, too.  With a slash only halves, thirds and quarters are fractions, with the sign of ¾ all are.
+    text: NFKC.  With a slash only halves, thirds and quarters are fractions, with the sign of ¾ all are.
+    A % after one is a word, too.
     """
     if language not in (ENGLISH, CHINESE) or not ("/" in text or "⁄" in text):
         return text
