@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +50,7 @@ def status_lines(
     Paths below the folder `above` are given as from there.
     """
     lines = [(f"exp  {status.folder}", "")]
-    lines += [(text.replace(f"{above}/", ""), code) for text, code in _stage_lines(status, width)]
+    lines += [(_from(above, text), code) for text, code in _stage_lines(status, width)]
     live = [run for run in status.runs if run.state in ("trains", "starts")]
     if status.runs:
         lines.append(("", ""))
@@ -66,6 +67,11 @@ def status_lines(
     lines.append((long if display_width(long) <= width else short, ""))
     cut = [(_cut(text, width), code) for text, code in lines]
     return [_painted(text, code) if colour and code else text for text, code in cut]
+
+
+def _from(above: Path | None, text: str) -> str:
+    """Take the folder `above` from the paths that begin with it, not from within others."""
+    return text if above is None else re.sub(rf"(?<!\S){re.escape(str(above))}/", "", text)
 
 
 def _cut(text: str, width: int) -> str:

@@ -128,6 +128,13 @@ def test_a_stale_stage_says_what_changed_and_fits_the_width(tmp_path: Path) -> N
     assert narrow[-1] == "12:00:00  0 of 1 stages done; nothing runs; next: 3 (pretrain)"
 
 
+def test_a_folder_within_another_path_is_not_taken_from_it(tmp_path: Path) -> None:
+    (tmp_path / ".done").mkdir()
+    (tmp_path / ".done" / "3-pretrain").write_text("input /mnt/work/x = a\n# 2026-11-22 10:00:30, took 5 s\n")
+    lines = status_lines(read_status(tmp_path, NOW), above=Path("/work"))
+    assert lines[3].strip() == "its input /mnt/work/x is missing or empty"
+
+
 def test_chinese_names_take_two_columns_a_character(tmp_path: Path) -> None:
     training(tmp_path / "实验" / "编码器", os.getpid())
     training(tmp_path / "实验" / "lora", os.getpid())
