@@ -12,6 +12,7 @@ from typing import Any
 from nest_ssl.bin.arguments import Parser, Rare, channel, device, output_file
 from nest_ssl.bin.finetune_config import WITHOUT_EFFECT, given_keys
 from nest_ssl.checkpoints.funasr_dir import ModelDir
+from nest_ssl.config import leaves
 from nest_ssl.data.prompts import PromptSettings
 from nest_ssl.decoding.fun_asr_gate import GATES
 from nest_ssl.decoding.fun_asr_items import PromptOptions, read_hotwords
@@ -31,12 +32,13 @@ own --out; joined in order they are the whole.  Words ++KEY=VALUE change the mod
 OF_THE_LLM = ("hotwords", "hotwords_file", "language", "no_itn", "prompt", "prev_text", "max_length")
 # Top-level keys that a model is built from; what else FunASR knows is said by an option, or in training alone
 BUILT_FROM = (
-    *("model", "model_conf", "init_param", "input_size", "frontend", "frontend_conf", "audio_encoder"),
+    *("model_conf", "init_param", "input_size", "frontend", "frontend_conf", "audio_encoder"),
     *("audio_encoder_conf", "audio_adaptor", "audio_adaptor_conf", "llm", "llm_conf", "ctc_decoder"),
     *("ctc_decoder_conf", "ctc_conf", "ctc_vocab_size", "tokenizer", "tokenizer_conf", "dataset_conf"),
 )
 OF_THE_DATA = ("prompt", "do_think", "sys_prompt", "ctc_tokenizer", "ctc_tokenizer_conf")  # in dataset_conf
 SPELLINGS = {  # FunASR's words for options of ours
+    "model": "--model DIR",
     "hotwords": "--hotwords A,B",
     "language": "--language NAME",
     "itn": "--no-itn",
@@ -156,7 +158,7 @@ def refuse_unread_words(words: Sequence[str], directory: ModelDir) -> None:
     for finding in check_keys(Context(directory.config, directory.path, overrides=given, device=device)):
         if finding.level == "error" and finding.code == "KEY.unknown":
             raise ValueError(f"++{finding.what}. {finding.cure}")
-    for key, value in given.items():
+    for key, value in leaves(given):
         top, _, below = key.partition(".")
         if option := SPELLINGS.get(key) or SPELLINGS.get(top):
             raise ValueError(f"++{key}={value} is not read in decoding; the option is {option}")
@@ -175,8 +177,7 @@ def prompt_options(arguments: argparse.Namespace, config: dict[str, Any]) -> Pro
         "prompt": arguments.prompt,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    section = {} if chosen else ((config.get("dataset_conf") or {}).get("prompt") or {})
-    settings = PromptSettings.from_config({**section, **chosen})
+    settings = PromptSettings.from_config(chosen or (config.get("dataset_conf") or {}).get("prompt"))
     words = [word.strip() for word in (arguments.hotwords or "").split(",") if word.strip()]
     if arguments.hotwords_file:
         words += read_hotwords(arguments.hotwords_file)

@@ -44,6 +44,8 @@ class PromptSettings:
     @classmethod
     def from_config(cls, section: Mapping[str, Any] | None, name: str = "prompt") -> PromptSettings:
         """Build from a YAML section; ValueError names the key."""
+        if section is not None and not isinstance(section, Mapping):
+            raise ValueError(f"{name}: keys such as {{target: 英文}} are needed, not {section!r}")
         given = dict(section or {})
         for key in given:
             if key not in asdict(cls()):

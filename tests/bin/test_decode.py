@@ -254,12 +254,24 @@ def test_hot_words_of_rows_that_ctc_does_not_read_are_counted_once(model, corpus
         ("++llm_conf.llm_dtype=bf16", "the option is --dtype"),
         ("++train_conf.max_epoch=3", "leave it away"),
         ("++dataset_conf.batch_size=3", "leave it away"),
+        ("++dataset_conf={batch_size: 3}", r"dataset_conf\.batch_size=3 is not read.*leave it away"),
+        ("++dataset_conf.prompt=Listen", "prompt: keys such as .* are needed, not 'Listen'"),
+        ("++model=elsewhere", "the option is --model DIR"),
     ],
 )
 def test_a_key_that_nobody_reads_is_refused(model, corpus, word, way_out):
     first = rows_of(corpus.manifest)[0]["audio_filepath"]
     with pytest.raises(ValueError, match=way_out):
         run(model, first, word)
+
+
+def test_keys_in_braces_are_those_with_dots(model, corpus, capsys):
+    first = rows_of(corpus.manifest)[0]["audio_filepath"]
+    printed = []
+    for word in ("++dataset_conf={prompt: {language: en}}", "++dataset_conf.prompt.language=en"):
+        assert run(model, first, word, "--mode", "llm") == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
 
 
 def test_nothing_decoded_is_a_status_of_its_own(model, tmp_path):

@@ -92,6 +92,7 @@ def test_hot_words_go_where_they_are_wanted(tokenizer):
         ({"itn": False, "language": "en"}, r"prompt\.itn: False is known for Chinese prompts only"),
         ({"hotwords": True}, r"prompt\.hotwords is one of none, field, prompt, not True"),
         ({"system": ""}, r"prompt\.system is a text or null, not ''"),
+        ("听", r"prompt: keys such as \{target: 英文\} are needed, not '听'"),
         ({"prompt": "听<|startofspeech|>"}, r"prompt\.prompt: .* holds control tokens"),
     ],
 )
