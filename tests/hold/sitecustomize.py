@@ -12,6 +12,7 @@ import sys
 import time
 
 MODULE = "nest_ssl.training.loop"
+UNTIL_S = 1200  # longer than any test waits: where one fails, what it started ends as well
 
 
 class Holding:
@@ -34,10 +35,10 @@ class Holding:
 
 
 def hold(trainer, number: int) -> None:
-    step = trainer._step
+    step, end = trainer._step, time.monotonic() + UNTIL_S
 
     def held(self, *arguments):
-        while self.progress.step + 1 >= number and not self._stop_signal:
+        while self.progress.step + 1 >= number and not self._stop_signal and time.monotonic() < end:
             time.sleep(0.01)
         return step(self, *arguments)
 

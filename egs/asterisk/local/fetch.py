@@ -155,7 +155,8 @@ def apt_failed(output: str) -> OSError:
         f"apt-get download failed: {words[:400]}\n"
         "  If the package lists are missing: sudo apt-get update, then the same command again.\n"
         "  Without a network: --deb-dir DIR (Debian packages) or --tarball-dir DIR (upstream releases).\n"
-        "  Without these packages in apt: local/fetch.py --route upstream, then run.sh --tarball-dir DIR"
+        "  Without these packages in apt: source path.sh; python3 egs/asterisk/local/fetch.py "
+        "--route upstream --out archives.json; then run.sh with --tarball-dir downloads"
     )
 
 
