@@ -59,7 +59,7 @@ esac
 stage 0 data at:"$data" out:"$data"/{prompts,prompts_gsm,prompts_wav8k,noise}.jsonl \
   out:"$data/local/report.json" -- fetch_and_prepare
 stage 1 simulate at:"$data" in:"$data"/{prompts,noise}.jsonl in:"$root/conf/telephone.yaml" \
-  out:"$data"/{telephone,telephone_gsm} out:"$data"/{telephone,telephone_gsm}.jsonl -- simulate
+  out:"$data"/{telephone,telephone_gsm} out:"$data"/{prompts_en,telephone,telephone_gsm}.jsonl -- simulate
 stage 2 manifests at:"$data" in:"$data"/{prompts,telephone,prompts_gsm,telephone_gsm}.jsonl \
   out:"$data"/manifests/{train,dev,test}.jsonl \
   out:"$data"/finetune/{report.json,{train,dev}_{wideband,gsm}.jsonl,adapt.jsonl,adapt_dev.jsonl} \

@@ -30,7 +30,7 @@ data_is_ready=false           # true: DATA_DIR holds the manifests of run.sh, ma
 dev=0.05                      # share of the prompts held out to watch the training
 test=0.05                     # share of the prompts held out for the end
 split_seed=17                 # of that division
-pretrain_conf=                # more KEY=VALUE settings of the pre-training, behind those below
+pretrain_conf=                # more KEY=VALUE settings of the pre-training, behind those of this recipe
 tokenizer=char                # char, bpe or unigram
 vocab_size=                   # pieces of the tokenizer; empty for char
 finetune_conf=                # more KEY=VALUE settings of both fine-tunings, separated by spaces
