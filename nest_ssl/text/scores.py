@@ -77,7 +77,7 @@ class Group:
     """The utterances of one value of a condition; few: too few for the intervals to say much.
 
     p: of "here the CER is that of system `against`", from the draws of the intervals; NaN of few utterances,
-    and where there is no other system.
+    of such without a reference character, and where there is no other system.
     """
 
     utterances: int

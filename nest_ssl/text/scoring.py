@@ -183,7 +183,8 @@ def _add_group(result: Scores, units: np.ndarray | None, name: str, value: str, 
     bounds = intervals(samples)
     seconds = [result.counter.durations_s[place] or 0.0 for place in places]
     few = len(totals) < FEW
-    cer = samples[:, [result.counter.columns[int(column)] for column in columns].index("cer") :: len(columns)]
+    place = [result.counter.columns[int(column)] for column in columns].index("cer")
+    cer, silent = samples[:, place :: len(columns)], not totals[:, place].any()
     for i, (row, other) in enumerate(zip(result.rows, opponents(result.rows), strict=True)):
         rates = {}
         for j, column in enumerate(columns):
@@ -192,7 +193,7 @@ def _add_group(result: Scores, units: np.ndarray | None, name: str, value: str, 
             )
         group = Group(len(places), sum(seconds) / 3600, few, rates)
         if other is not None:
-            p = math.nan if few else paired_p_value(cer[:, i], cer[:, other])
+            p = math.nan if few or silent else paired_p_value(cer[:, i], cer[:, other])
             group = replace(group, against=result.rows[other].system, p=p)
         row.conditions.setdefault(name, {})[value] = group
 

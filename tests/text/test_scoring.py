@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import jiwer
@@ -274,6 +275,14 @@ def test_p_of_a_group_is_that_of_its_utterances_scored_alone(baseline):
         name: (other, p[other, name]) for name in told
     }
     assert p[other, told[0]] != p[other, told[1]]
+
+
+def test_a_group_in_which_nobody_speaks_has_no_p():
+    """Without reference characters there is no CER that could have changed."""
+    references = {f"u{i}": Utterance("ab" * (i % 2), 1.0, {"channel": f"c{i % 2}"}) for i in range(80)}
+    found = score([system(name, ["ab"] * 80) for name in "ab"], references, rounds=50)
+    groups = found.rows[1].conditions["channel"]
+    assert math.isnan(groups["c0"].p) and groups["c1"].p == 1
 
 
 def test_a_group_is_few_by_what_is_drawn():
