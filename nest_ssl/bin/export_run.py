@@ -172,8 +172,6 @@ def _named(section: Any) -> list[str]:
 
 
 Writer = Callable[[Source, dict[str, Any], Path, argparse.Namespace], None]
-
-
 WRITERS: dict[str, Writer] = {
     "nemo": to_nemo,
     "ckpt": to_ckpt,

@@ -15,10 +15,7 @@ import torch
 from nest_ssl.bin.terminal import progress_bar
 from nest_ssl.decoding.beam import beam_search
 from nest_ssl.decoding.greedy import greedy_labels
-from nest_ssl.decoding.recordings import (
-    Recording,
-    padded_batches,
-)
+from nest_ssl.decoding.recordings import Recording, padded_batches
 from nest_ssl.decoding.word_list import WordList, read_words
 from nest_ssl.models.ctc_models import EncDecCTCModelBPE
 from nest_ssl.text.error_rates import ErrorCounts, character_errors, word_errors
