@@ -66,13 +66,16 @@ def add_gains(rows: list[Row], cer: np.ndarray, baseline: Sequence[str]) -> None
 def opponents(rows: Sequence[Row]) -> list[int | None]:
     """Give the place of the row that each is told against where one is enough.
 
-    It is that of its gain, and without a baseline the first one of its field; that one has none.
+    It is that of its gain, and where no row of its field has one, without a baseline, the first one; that
+    one and baselines have none.
     """
     found: list[int | None] = []
     for i, row in enumerate(rows):
         same = [j for j, other in enumerate(rows) if other.field == row.field]
-        chosen = next((j for j in same if row.gain and rows[j].system == row.gain.against), same[0])
-        found.append(chosen if chosen != i else None)
+        if row.gain:
+            found.append(next(j for j in same if rows[j].system == row.gain.against))
+        else:
+            found.append(None if i == same[0] or any(rows[j].gain for j in same) else same[0])
     return found
 
 

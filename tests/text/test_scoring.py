@@ -275,6 +275,7 @@ def test_p_of_a_group_is_that_of_its_utterances_scored_alone(baseline):
         name: (other, p[other, name]) for name in told
     }
     assert p[other, told[0]] != p[other, told[1]]
+    assert (groups[other].against, math.isnan(groups[other].p)) == ("", True)
 
 
 def test_a_group_in_which_nobody_speaks_has_no_p():
