@@ -1,5 +1,5 @@
 # What a stage depends on, one fact per line, so that a difference can be shown as it is.
-# nest_ssl/report/markers.py reads these facts, and compares those about files, for the verbs status and report.
+# nest_ssl/report/markers.py reads these facts, for the verbs status and report.
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # the parts of the layer share its variables
 

@@ -120,8 +120,8 @@ _add_option() {
   fi
 }
 
-# Read the option block: NAME=DEFAULT  # MEANING, or the meaning in comment lines right above.  Behind a comment
-# that begins with --help-all come the options that --help leaves out.
+# Read the option block: NAME=DEFAULT  # MEANING, or the meaning in comment lines right above.
+# Behind a comment that begins with --help-all come the options that --help leaves out.
 _read_options() {
   local _line _before='' _inside=false _rare=false _number=0 _name _rest _meaning
   local _assignment='^([a-z][a-z0-9_]*)=(.*)$'
@@ -265,7 +265,8 @@ _print_help() {
   printf '\nOptions of this recipe:\n'
   for _i in "${!_option_names[@]}"; do
     _shorten "${_option_defaults[_i]}"
-    _help_line "${_option_rare[_i]}" "--${_option_names[_i]//_/-} VALUE" "${_option_help[_i]}${_short:+ [$_short]}"
+    _list=${_option_help[_i]}${_short:+ [$_short]}
+    _help_line "${_option_rare[_i]}" "--${_option_names[_i]//_/-} VALUE" "$_list"
   done
   printf '\nOptions of every recipe:\n'
   _help_line false "--stage STAGE" "start here, with this stage run even if it is done; a number or a name"

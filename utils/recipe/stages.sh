@@ -170,6 +170,7 @@ _note_run() {
 # _changes (lines "was ..." and "now ...") when stale, and _facts for the marker.
 _examine() {
   local _path _old _kept _named
+  local _place=$'\nplace ([^\n]*)' # a line of the marker
   _changes=() _why='' _facts='' _needed=''
   _title_of "$1"
   _marker_of "$1"
@@ -206,7 +207,7 @@ _examine() {
     fi
   done <<<"${_stage_out[$1]}"
   # -ef: a folder that is reached by another path has not been moved
-  if [[ $_old =~ $'\n'place\ ([^$'\n']*) && ! ${BASH_REMATCH[1]} -ef ${_stage_at[$1]} ]]; then
+  if [[ $_old =~ $_place && ! ${BASH_REMATCH[1]} -ef ${_stage_at[$1]} ]]; then
     _state=stale _why="its outputs name files in ${BASH_REMATCH[1]}, from where they were moved"
     return
   fi
@@ -280,14 +281,16 @@ _run_stage() {
   if _outputs_name_folder "$1"; then _made+="place ${_stage_at[$1]}"$'\n'; fi
   printf -v _now '%(%F %T)T' -1
   # the marker comes last and whole: an interrupted run leaves none
-  printf '%s%s# %s, took %s\n' "$_facts" "$_made" "$_now" "$_spelled" >"$_marker.new" || _cannot_write "$_marker"
+  printf '%s%s# %s, took %s\n' "$_facts" "$_made" "$_now" "$_spelled" >"$_marker.new" ||
+    _cannot_write "$_marker"
   mv -f -- "$_marker.new" "$_marker" || _cannot_write "$_marker"
   rm -f -- "$_attempt" "$_shard_report"
   _say "stage $_title done in $_spelled"
 }
 
-# _outputs_name_folder INDEX: true if a file that the stage made for other stages names files of its own folder
-# by their full paths, as manifests may: moved, it has to be made again.  What experiments name is for people.
+# _outputs_name_folder INDEX: true if a file that the stage made for other stages names files of its own
+# folder by their full paths, as manifests may: moved, it has to be made again.  What experiments name is for
+# people.
 _outputs_name_folder() {
   local _path _begin
   [ "${_stage_at[$1]}" != "$exp" ] || return 1
