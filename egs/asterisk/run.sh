@@ -6,7 +6,7 @@
 # small Fun-ASR-Nano with that encoder on wideband English, adapts it to the telephone in three stages, and
 # scores each stage on real 8 kHz GSM prompts that no training has heard.
 #
-#   bash egs/asterisk/run.sh --preset quick          # all of it in some 6 minutes
+#   bash egs/asterisk/run.sh --preset quick          # all of it in some 7 minutes
 #   bash egs/asterisk/run.sh --stop-stage pretrain   # NEST alone
 #   tail -f egs/asterisk/exp/small/*/train.log       # to follow a run
 
@@ -17,7 +17,7 @@ root=${recipe%/egs/*}
 . "$root/utils/recipe.sh"
 
 tag=small         # name of the experiment: its folder is EXP_DIR/TAG
-preset=default    # default (20 minutes on two idle cores) or quick (6, without NEST)
+preset=default    # default (20 minutes on two idle cores) or quick (7, without NEST)
 encoder=conformer # conformer (NEST's) or sanm (that of Fun-ASR-Nano, from random weights)
 nj=2              # processes of the data stages and of the decoding
 deb_dir=          # folder with the Debian packages, for a machine without network
