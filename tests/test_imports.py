@@ -23,17 +23,22 @@ SAY_WHAT_IS_LOADED = (
 
 def loaded_by(program: str, *words: str) -> set[str]:
     """Top-level modules in a fresh process after `program`."""
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    return set(said_last(f"{program}\n{SAY_WHAT_IS_LOADED}", *words))
+
+
+def said_last(program: str, *words: str) -> list:
+    """What the last line that `program` writes in a fresh process says, in JSON."""
     done = subprocess.run(
-        [sys.executable, "-c", f"{program}\n{SAY_WHAT_IS_LOADED}", *words],
-        env=environment,
+        [sys.executable, "-c", program, *words],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
         encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_importing_the_package_loads_nothing_but_it():
@@ -104,16 +109,7 @@ print(json.dumps([ask(verb, words.split()) for verb, words in json.loads(sys.arg
 
 def asked(questions: list[tuple[str, str]]) -> list[tuple[str, object, list[str]]]:
     """(verb, exit status or error, what is slow to load and now loaded) of each, all in one process."""
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, json.dumps(questions)],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [tuple(answer) for answer in json.loads(done.stdout.splitlines()[-1])]
+    return [tuple(answer) for answer in said_last(ASK, json.dumps(questions))]
 
 
 def test_help_and_a_mistyped_option_load_nothing_slow():

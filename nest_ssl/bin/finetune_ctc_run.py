@@ -94,12 +94,9 @@ def datasets(
             name=f"model.{name}",
         )
 
-    if not ranks.is_main:
-        ranks.wait()
-    train = data("train_ds")
-    validation = data("validation_ds") if section.get("validation_ds") else None
-    if ranks.is_main:
-        ranks.wait()
+    with ranks.main_first():
+        train = data("train_ds")
+        validation = data("validation_ds") if section.get("validation_ds") else None
     return train, validation
 
 

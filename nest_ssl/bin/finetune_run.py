@@ -142,12 +142,9 @@ def datasets(
     def data(split: str) -> FunASRData:
         return fun_asr_data(config, facts, split, seed=seed, rank=ranks.rank, world_size=ranks.world_size)
 
-    if not ranks.is_main:
-        ranks.wait()
-    train = data("train")
-    validation = data("valid") if config.get("valid_data_set_list") else None
-    if ranks.is_main:
-        ranks.wait()
+    with ranks.main_first():
+        train = data("train")
+        validation = data("valid") if config.get("valid_data_set_list") else None
     return train, validation
 
 

@@ -105,12 +105,9 @@ def write_final(trainer: Trainer, nemo: Path, folder: Path) -> Path:
 def datasets(model: DictConfig, seed: int, ranks: Ranks) -> tuple[SSLDataLoader, SSLDataLoader | None]:
     """Training and validation data; the main rank comes first and leaves the manifests' index for the
     others."""
-    if not ranks.is_main:
-        ranks.wait()
-    train = data(model, "train_ds", seed, ranks)
-    validation = data(model, "validation_ds", seed, ranks) if model.get("validation_ds") else None
-    if ranks.is_main:
-        ranks.wait()
+    with ranks.main_first():
+        train = data(model, "train_ds", seed, ranks)
+        validation = data(model, "validation_ds", seed, ranks) if model.get("validation_ds") else None
     return train, validation
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 
 import numpy as np
 
@@ -191,10 +190,10 @@ def _add_group(result: Scores, units: np.ndarray | None, name: str, value: str, 
             rates[result.counter.columns[int(column)]] = Rate(
                 int(errors[i][:, j].sum()), int(totals[:, j].sum()), *bounds[i * len(columns) + j]
             )
-        group = Group(len(places), sum(seconds) / 3600, few, rates)
-        if other is not None:
-            p = math.nan if few or silent else paired_p_value(cer[:, i], cer[:, other])
-            group = replace(group, against=result.rows[other].system, p=p)
+        against = "" if other is None else result.rows[other].system
+        untold = other is None or few or silent
+        p = math.nan if untold else paired_p_value(cer[:, i], cer[:, other])
+        group = Group(len(places), sum(seconds) / 3600, few, rates, against, p)
         row.conditions.setdefault(name, {})[value] = group
 
 
